@@ -1,0 +1,1 @@
+"""Headrace: a Kafka consumer runtime for Python."""
