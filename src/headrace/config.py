@@ -1,0 +1,191 @@
+"""Settings as values: each checked once, when it is made, with an error that names key, value and expectation.
+
+Every default says why. What the *client* is told is decided in `_client.settings`; what a *subscription* may combine
+is decided in `subscriptions`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from headrace.errors import ConfigError
+
+
+def require_range(key: str, value: float, low: float, high: float) -> None:
+    """Raise `ConfigError` unless `low <= value <= high`; NaN and booleans are refused too."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not low <= value <= high
+    ):
+        upper = "" if math.isinf(high) else f" to {high:g}"
+        expected = (
+            f"a number of at least {low:g}"
+            if math.isinf(high)
+            else f"a number from {low:g}{upper}"
+        )
+        raise ConfigError(key, value, expected)
+
+
+def require_count(key: str, value: int, low: int, high: int) -> None:
+    """Raise `ConfigError` unless `value` is an int with `low <= value <= high`."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int)
+        or not low <= value <= high
+    ):
+        raise ConfigError(key, value, f"a whole number from {low} to {high}")
+
+
+def require_choice(key: str, value: object, choices: tuple[object, ...]) -> None:
+    """Raise `ConfigError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ConfigError(
+            key, value, "one of " + ", ".join(repr(choice) for choice in choices)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """When finished offsets are committed.
+
+    every_s: at least this often while there is something new. One second bounds what a crash repeats, and costs one
+        request a second.
+    every_records: also as soon as so many records finished since the last commit; None leaves it to time alone.
+    timeout_s: how long one commit may go unanswered before it counts as unknown and is sent again. Longer than a
+        broker's failover, shorter than a session.
+    backoff_initial_s, backoff_max_s: pause after a refused commit, doubling: a rebalance settles within a second, an
+        outage must not be hammered.
+    alert_after_s: a partition whose finished work stays uncommitted so long is reported (once per episode).
+    """
+
+    every_s: float = 1.0
+    every_records: int | None = None
+    timeout_s: float = 10.0
+    backoff_initial_s: float = 0.1
+    backoff_max_s: float = 5.0
+    alert_after_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        require_range("Commit.every_s", self.every_s, 0.01, 3600)
+        if self.every_records is not None:
+            require_count("Commit.every_records", self.every_records, 1, 10_000_000)
+        require_range("Commit.timeout_s", self.timeout_s, 0.1, 300)
+        require_range("Commit.backoff_initial_s", self.backoff_initial_s, 0.001, 60)
+        require_range(
+            "Commit.backoff_max_s", self.backoff_max_s, self.backoff_initial_s, 600
+        )
+        require_range("Commit.alert_after_s", self.alert_after_s, 0.1, 86_400)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How a failed record is tried again: from memory, with exponential backoff and jitter, finitely.
+
+    attempts_max: tries in all, the first included. Five with the defaults last about six seconds: longer than a
+        deploy of a dependency's pod, shorter than anyone's patience. Counted per assignment.
+    backoff_initial_s, backoff_factor, backoff_max_s: wait before try n+1 is `initial * factor ** (n - 1)`, at most max.
+    jitter: each wait is spread by this share up or down, so that records that failed together do not return together.
+    fatal: exception types that are not worth a second try; they exhaust the record at once.
+    """
+
+    attempts_max: int = 5
+    backoff_initial_s: float = 0.2
+    backoff_factor: float = 2.0
+    backoff_max_s: float = 30.0
+    jitter: float = 0.2
+    fatal: tuple[type[BaseException], ...] = ()
+
+    def __post_init__(self) -> None:
+        # The upper bound also keeps `factor ** attempts` a finite float.
+        require_count("RetryPolicy.attempts_max", self.attempts_max, 1, 100)
+        require_range("RetryPolicy.backoff_initial_s", self.backoff_initial_s, 0, 3600)
+        require_range("RetryPolicy.backoff_factor", self.backoff_factor, 1, 100)
+        require_range("RetryPolicy.backoff_max_s", self.backoff_max_s, 0, 86_400)
+        require_range("RetryPolicy.jitter", self.jitter, 0, 1)
+        for kind in self.fatal:
+            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+                raise ConfigError("RetryPolicy.fatal", kind, "exception types")
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How records are gathered for a handler that takes a `Batch`.
+
+    records_max: most records in one batch.
+    wait_s: how long the first record of a batch may wait for company; 0 takes what is there.
+    """
+
+    records_max: int = 500
+    wait_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_count("Batching.records_max", self.records_max, 1, 100_000)
+        require_range("Batching.wait_s", self.wait_s, 0, 3600)
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """Limits on what one connection holds in memory. Reaching one pauses intake; nothing is dropped.
+
+    queued_records_max: runnable records of one partition that wait or run. Two seconds of work at 5,000 records/s;
+        intake resumes at half.
+    lookahead_records_max: how far beyond its first unfinished record one partition may read. Bounds the offset map
+        and what a slow head can pile up.
+    partition_bytes_max: bytes of unfinished records of one partition.
+    total_bytes_max: bytes of unfinished records of the connection; beyond it, partitions above their fair share pause.
+    parked_records_max: records of one partition that wait for a retry, their lanes included. They have a budget of
+        their own so that failing keys never stop healthy ones.
+    """
+
+    queued_records_max: int = 10_000
+    lookahead_records_max: int = 100_000
+    partition_bytes_max: int = 64 * 1024 * 1024
+    total_bytes_max: int = 256 * 1024 * 1024
+    parked_records_max: int = 50_000
+
+    def __post_init__(self) -> None:
+        require_count(
+            "Budgets.queued_records_max", self.queued_records_max, 1, 10_000_000
+        )
+        require_count(
+            "Budgets.lookahead_records_max", self.lookahead_records_max, 1, 10_000_000
+        )
+        require_count(
+            "Budgets.partition_bytes_max", self.partition_bytes_max, 1024, 1 << 40
+        )
+        require_count("Budgets.total_bytes_max", self.total_bytes_max, 1024, 1 << 40)
+        require_count(
+            "Budgets.parked_records_max", self.parked_records_max, 1, 10_000_000
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Bounds on every wait.
+
+    connect_s: how long `start()` waits for a first broker; None keeps trying for ever.
+    drain_s: how long a revoke waits for running handlers, at most; half of what remains of `max.poll.interval.ms`
+        bounds it too. Long enough for ordinary handlers, short enough that the group does not wait.
+    stop_s: budget of a whole `stop()`: drain, last commit, leave, close. Kubernetes grants 30 s by default.
+    request_s: one request to the broker made on the owner thread (committed offsets, offset look-ups).
+    hung_after_s: a handler that runs so long is reported as hung, with its stack where there is one.
+    hook_s: a hook that runs longer is reported as overrunning; it delays nothing.
+    """
+
+    connect_s: float | None = 30.0
+    drain_s: float = 10.0
+    stop_s: float = 25.0
+    request_s: float = 5.0
+    hung_after_s: float = 60.0
+    hook_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.connect_s is not None:
+            require_range("Timeouts.connect_s", self.connect_s, 0.1, 86_400)
+        require_range("Timeouts.drain_s", self.drain_s, 0, 3600)
+        require_range("Timeouts.stop_s", self.stop_s, 0.1, 3600)
+        require_range("Timeouts.request_s", self.request_s, 0.1, 300)
+        require_range("Timeouts.hung_after_s", self.hung_after_s, 0.1, 86_400)
+        require_range("Timeouts.hook_s", self.hook_s, 0.01, 3600)

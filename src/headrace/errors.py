@@ -1,0 +1,263 @@
+"""Every error a caller of Headrace may meet, one class per thing a caller does differently.
+
+Facts are attributes; the message is built from them and says what to do. Nothing here decides whether
+something *is* an error: `_client.failures` classifies Kafka's codes, the engine decides to stop.
+Invariant: no attribute or message ever carries a secret.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class HeadraceError(Exception):
+    """Base of every error raised by Headrace. Catch it to tell our errors from your own."""
+
+
+@final
+class ConfigError(HeadraceError):
+    """A setting is unknown, out of range or contradicts another. Mend the configuration; retrying cannot help."""
+
+    def __init__(self, key: str, value: object, expected: str) -> None:
+        self.key = key
+        self.value = value
+        self.expected = expected
+        super().__init__(f"{key} = {value!r}: expected {expected}")
+
+
+@final
+class HandlerError(HeadraceError):
+    """A handler cannot be used: not importable, wrong signature, or it disagrees with `batch=` or `run_in=`."""
+
+    def __init__(self, handler: str, problem: str) -> None:
+        self.handler = handler
+        self.problem = problem
+        super().__init__(f"handler {handler}: {problem}")
+
+
+@final
+class AppStateError(HeadraceError):
+    """A call that the app's state does not allow, such as `start()` twice. The call changed nothing."""
+
+    def __init__(self, call: str, state: str, advice: str) -> None:
+        self.call = call
+        self.state = state
+        super().__init__(f"{call} while the app is {state}: {advice}")
+
+
+@final
+class WouldDeadlock(HeadraceError):
+    """A blocking call was made on the event loop that the handlers need in order to finish. Await the async form."""
+
+    def __init__(self, call: str, instead: str) -> None:
+        self.call = call
+        super().__init__(
+            f"{call} would block the handlers' own event loop for ever; use {instead}"
+        )
+
+
+class FatalError(HeadraceError):
+    """Base of what stops a running app; `app.wait()` raises it. The offsets of finished records were committed where possible."""
+
+
+@final
+class BrokerUnreachable(FatalError):
+    """No broker answered in time at start. Check the address and the network, or set `Timeouts(connect_s=None)` to keep trying."""
+
+    def __init__(
+        self, bootstrap_servers: str, waited_s: float, detail: str = ""
+    ) -> None:
+        self.bootstrap_servers = bootstrap_servers
+        self.waited_s = waited_s
+        tail = f" ({detail})" if detail else ""
+        super().__init__(
+            f"no broker answered at {bootstrap_servers} within {waited_s:g} s{tail}; "
+            "check the address, the network and security.protocol, or set Timeouts(connect_s=None) to keep trying"
+        )
+
+
+@final
+class TopicMissing(FatalError):
+    """A subscribed or dead-letter topic does not exist. Create it; Headrace never creates topics."""
+
+    def __init__(self, topics: Sequence[str]) -> None:
+        self.topics = tuple(topics)
+        names = ", ".join(self.topics)
+        super().__init__(
+            f"topic not found: {names}; create it first (Headrace never creates topics), or correct the name"
+        )
+
+
+@final
+class NotAuthorized(FatalError):
+    """The broker refuses this principal. Grant the ACL or correct the credentials."""
+
+    def __init__(self, what: str, detail: str) -> None:
+        self.what = what
+        self.detail = detail
+        super().__init__(
+            f"not authorized for {what}: {detail}; grant the ACL or correct the credentials"
+        )
+
+
+@final
+class Fenced(FatalError):
+    """Another member uses the same `instance_id`, or the group refuses this member for good."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        self.code = code
+        self.detail = detail
+        super().__init__(f"the group refuses this member ({code}): {detail}")
+
+
+@final
+class ClientFailed(FatalError):
+    """librdkafka reported a fatal error that rebuilding the connection cannot cure."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        self.code = code
+        self.detail = detail
+        super().__init__(f"the Kafka client failed ({code}): {detail}")
+
+
+@final
+class OffsetUnavailable(FatalError):
+    """A partition has no committed offset, or one that no longer exists, and the subscription says to stop then."""
+
+    def __init__(
+        self, topic: str, partition: int, offset: int | None, setting: str
+    ) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.setting = setting
+        found = (
+            "no committed offset"
+            if offset is None
+            else f"offset {offset} does not exist (any more)"
+        )
+        super().__init__(
+            f"{topic}[{partition}]: {found}, and {setting} says to stop; "
+            f"set {setting} to 'earliest' or 'latest', or seek the group to a valid offset"
+        )
+
+
+@final
+class RecordFailed(FatalError):
+    """A record used up its attempts and `on_exhausted` is "stop". Its offset is not committed; it is redelivered at the next start."""
+
+    def __init__(
+        self,
+        topic: str,
+        partition: int,
+        offset: int,
+        attempts: int,
+        cause: BaseException,
+    ) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.attempts = attempts
+        self.__cause__ = cause
+        super().__init__(
+            f"{topic}[{partition}] offset {offset} failed {attempts} time(s), last with {type(cause).__name__}: {cause}; "
+            "mend the handler, or set dead_letter= or on_exhausted='skip'"
+        )
+
+
+@final
+class DeadLetterFailed(FatalError):
+    """A dead letter could not be produced and `on_dead_letter_failure` is "stop". The record is not committed."""
+
+    def __init__(self, topic: str, dead_letter_topic: str, detail: str) -> None:
+        self.topic = topic
+        self.dead_letter_topic = dead_letter_topic
+        self.detail = detail
+        super().__init__(
+            f"a record of {topic} could not be written to {dead_letter_topic}: {detail}"
+        )
+
+
+@final
+class HandlerStopped(FatalError):
+    """A handler raised `SystemExit`, `KeyboardInterrupt` or `MemoryError`: the app stops and that record is not finished."""
+
+    def __init__(
+        self, topic: str, partition: int, offset: int, cause: BaseException
+    ) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.__cause__ = cause
+        super().__init__(
+            f"handler of {topic}[{partition}] offset {offset} raised {type(cause).__name__}: {cause}"
+        )
+
+
+@final
+class InternalFailure(FatalError):
+    """The runtime itself broke: a bug of ours. The connection was stopped rather than left half alive; please report the cause."""
+
+    def __init__(self, where: str, cause: BaseException) -> None:
+        self.where = where
+        self.__cause__ = cause
+        super().__init__(
+            f"{where} failed with {type(cause).__name__}: {cause}; this is a bug in Headrace, please report it"
+        )
+
+
+@final
+class ForcedStop(FatalError):
+    """The stop budget ran out. `abandoned` names the handlers that were still running; their records are redelivered."""
+
+    def __init__(self, timeout_s: float, abandoned: Sequence[str]) -> None:
+        self.timeout_s = timeout_s
+        self.abandoned = tuple(abandoned)
+        names = ", ".join(self.abandoned) or "nothing that could be named"
+        super().__init__(f"stop took longer than {timeout_s:g} s; abandoned: {names}")
+
+
+@final
+class ProduceFailed(HeadraceError):
+    """A record given to `app.produce` was not acknowledged by the broker."""
+
+    def __init__(self, topic: str, code: str, detail: str, *, permanent: bool) -> None:
+        self.topic = topic
+        self.code = code
+        self.detail = detail
+        self.permanent = permanent
+        super().__init__(f"producing to {topic} failed ({code}): {detail}")
+
+
+@final
+class HandlerTimeout(HeadraceError):
+    """A handler ran longer than `timeout_s` and was cancelled. Counts as that record's failure."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        super().__init__(f"the handler was cancelled after timeout_s = {timeout_s:g}")
+
+
+@final
+class DecodeFailed(HeadraceError):
+    """`key_decoder` or `value_decoder` raised. Counts as that record's failure; the raw bytes are kept in the dead letter."""
+
+    def __init__(self, what: str, cause: BaseException) -> None:
+        self.what = what
+        self.__cause__ = cause
+        super().__init__(f"{what} raised {type(cause).__name__}: {cause}")
+
+
+@final
+class WorkerDied(HeadraceError):
+    """A worker process ended while it ran this record. Counts as that record's failure."""
+
+    def __init__(self, pid: int, exit_code: int | None) -> None:
+        self.pid = pid
+        self.exit_code = exit_code
+        super().__init__(
+            f"worker process {pid} died with exit code {exit_code} while it ran this record"
+        )
