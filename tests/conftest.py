@@ -11,11 +11,12 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+
 from tests import kafka_server
 from tests.topics import Topics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
     from contextlib import AbstractContextManager
     from typing import TypeVar
 
@@ -34,14 +35,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
     """Bootstrap address of a real Kafka, shared by the whole run: use own topics and groups."""
     with ExitStack() as stack:
         yield _enter_or_skip(stack, kafka_server.plain_broker(tmp_path_factory.mktemp("kafka")))
 
 
 @pytest.fixture(scope="session")
-def secure_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kafka_server.SecureAddresses]:
+def secure_kafka(tmp_path_factory: pytest.TempPathFactory) -> Generator[kafka_server.SecureAddresses]:
     """Addresses of a real Kafka with SASL, TLS and ACLs. See scripts/kafka for its users."""
     with ExitStack() as stack:
         yield _enter_or_skip(stack, kafka_server.secure_broker(tmp_path_factory.mktemp("secure-kafka")))
@@ -61,7 +62,7 @@ def group_id(unique_name: str) -> str:
 
 
 @pytest.fixture
-def topics(kafka: str, unique_name: str) -> Iterator[Topics]:
+def topics(kafka: str, unique_name: str) -> Generator[Topics]:
     """Makes topics of this test's own on the real Kafka; they go when the test ends."""
     made = Topics(kafka, prefix=unique_name)
     yield made

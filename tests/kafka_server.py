@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "kafka"
 EXIT_UNAVAILABLE = 69  # scripts/kafka: this machine lacks Java, Maven or the network
@@ -47,7 +47,7 @@ def is_required() -> bool:
 
 
 @contextmanager
-def plain_broker(folder: Path) -> Iterator[str]:
+def plain_broker(folder: Path) -> Generator[str]:
     """Bootstrap address of a broker without security; one that has to be started keeps its data in the folder."""
     running = os.environ.get("HEADRACE_KAFKA") or _addresses_of_running().get("HEADRACE_KAFKA")
     if running:
@@ -58,7 +58,7 @@ def plain_broker(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def secure_broker(folder: Path) -> Iterator[SecureAddresses]:
+def secure_broker(folder: Path) -> Generator[SecureAddresses]:
     """A broker with every kind of security. Always a fresh one: its users and ACLs are known."""
     with _started(folder, "--security") as addresses:
         yield SecureAddresses(
@@ -75,7 +75,7 @@ def _addresses_of_running() -> dict[str, str]:
 
 
 @contextmanager
-def _started(folder: Path, *options: str) -> Iterator[dict[str, str]]:
+def _started(folder: Path, *options: str) -> Generator[dict[str, str]]:
     start = _kafka("start", "--dir", str(folder), "--owner", str(os.getpid()), *options, wait_s=START_WAIT_S)
     if start.returncode == EXIT_UNAVAILABLE:
         raise KafkaUnavailable(start.stderr.strip().splitlines()[-1])
@@ -88,7 +88,12 @@ def _started(folder: Path, *options: str) -> Iterator[dict[str, str]]:
 
 def _kafka(*arguments: str, wait_s: float) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [str(SCRIPT), *arguments], check=False, capture_output=True, stdin=subprocess.DEVNULL, text=True, timeout=wait_s
+        [str(SCRIPT), *arguments],
+        check=False,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        timeout=wait_s,
     )
 
 

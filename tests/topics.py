@@ -25,7 +25,9 @@ class Topics:
         self._prefix = prefix
         self._created: list[str] = []
 
-    def create(self, *, partitions: int = 1, config: Mapping[str, str] | None = None, suffix: str = "") -> str:
+    def create(
+        self, *, partitions: int = 1, config: Mapping[str, str] | None = None, suffix: str = ""
+    ) -> str:
         """Create one topic and return its name. The config is the topic's, as in `{"cleanup.policy": "compact"}`."""
         name = f"{self._prefix}{suffix or f'-{len(self._created)}'}"
         new = NewTopic(name, num_partitions=partitions, replication_factor=1, config=dict(config or {}))

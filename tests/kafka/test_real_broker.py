@@ -71,7 +71,22 @@ def test_kcat_reads_what_the_client_wrote(kafka: str, topics: Topics) -> None:
         pytest.skip("kcat is not installed")
     topic = topics.create()
     produce(kafka, topic)
-    command = [kcat, "-C", "-b", kafka, "-t", topic, "-o", "beginning", "-e", "-q", "-K", "=", "-X", "socket.timeout.ms=9000"]
+    command = [
+        kcat,
+        "-C",
+        "-b",
+        kafka,
+        "-t",
+        topic,
+        "-o",
+        "beginning",
+        "-e",
+        "-q",
+        "-K",
+        "=",
+        "-X",
+        "socket.timeout.ms=9000",
+    ]
     output = subprocess.run(command, check=True, capture_output=True, timeout=WAIT_S).stdout
     assert output.splitlines() == [key + b"=" + value for key, value in RECORDS]
 
