@@ -104,9 +104,7 @@ class Client(Protocol):
     def poll(self, records_max: int, timeout_s: float) -> Polled:
         """Up to `records_max` records; waits at most `timeout_s` for the first and not at all for the rest."""
 
-    def committed(
-        self, partitions: Sequence[TopicPartition], timeout_s: float
-    ) -> list[Committed] | None:
+    def committed(self, partitions: Sequence[TopicPartition], timeout_s: float) -> list[Committed] | None:
         """What the group committed, or None if that could not be read in time (the caller tries again)."""
 
     def resolve(
@@ -128,13 +126,9 @@ class Client(Protocol):
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None: ...
     def resume(self, partitions: Sequence[TopicPartition]) -> None: ...
-    def seek(
-        self, partition: TopicPartition, offset: int, timeout_s: float
-    ) -> None: ...
+    def seek(self, partition: TopicPartition, offset: int, timeout_s: float) -> None: ...
 
-    def positions(
-        self, partitions: Sequence[TopicPartition]
-    ) -> dict[TopicPartition, int]:
+    def positions(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """The client's positions, local and cheap; partitions without one are left out."""
 
     def commit(self, requests: Sequence[CommitRequest]) -> None:

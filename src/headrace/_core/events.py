@@ -35,7 +35,7 @@ class Finished:
     succeeded: their handler returned (or the filter turned them away: `filtered` of them).
     failed: their handler raised; `BaseException`s that must stop the runtime are here too.
     returned: never started: taken back, stale, or behind a failed record of their lane.
-    awaiting: their handler returned, but so many records it produced are not acknowledged yet.
+    awaiting: their handler returned, but records it produced are not all acknowledged yet: one `Delivered` follows.
     busy_s, cpu_s: time the worker spent on the started ones, on the wall and on the processor.
     started: how many records that time was spent on.
     """
@@ -44,7 +44,7 @@ class Finished:
     succeeded: Sequence[Record[Any, Any]] = ()
     failed: Sequence[tuple[Record[Any, Any], BaseException]] = ()
     returned: Sequence[Record[Any, Any]] = ()
-    awaiting: Sequence[tuple[Record[Any, Any], int]] = ()
+    awaiting: Sequence[Record[Any, Any]] = ()
     filtered: int = 0
     busy_s: float = 0.0
     cpu_s: float = 0.0
@@ -60,7 +60,7 @@ class Acknowledged:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The broker answered for one record that a handler produced while it handled `record`."""
+    """All that a handler produced while it handled `record` is answered for; `error` is the first failure."""
 
     record: Record[Any, Any]
     error: Exception | None

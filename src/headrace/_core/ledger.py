@@ -18,19 +18,20 @@ import operator
 from array import array
 from typing import TYPE_CHECKING, Final
 
-from headrace._core.offset_map import FinishedBeyond, FinishedMap
+from headrace._core.finished import FinishedBeyond, FinishedMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 # Below this many finished records in front, trimming costs more than the nine bytes a record it gives back.
 _TRIM_RECORDS_MIN: Final = 4096
+_RUN_BYTES: Final = 80  # of a restored map: two places in a tuple and two integers
 _FINISHED: Final = b"\x01"
 _UNFINISHED: Final = b"\x00"
 
 
 class LedgerError(RuntimeError):
-    """An invariant that guards a commit was broken: a defect in Headrace. Stop the partition, commit nothing more of it.
+    """An invariant that guards a commit broke: a defect in Headrace. Stop the partition, commit nothing more of it.
 
     It is raised, not asserted, because `python -O` removes asserts and a wrong commit loses records for good.
     """
@@ -143,6 +144,13 @@ class Ledger:
             if self._restored is not None:
                 self._restored = self._restored.beyond(position)
 
+    def forget_restored(self) -> None:
+        """Drop the rest of the restored map, so that what it covers is handled again.
+
+        Due when a record arrives whose leader epoch is newer than the map: its offset was given to another record.
+        """
+        self._restored = None
+
     @property
     def committable(self) -> int:
         """Offset of the first delivered record not finished, or the position when nothing is pending."""
@@ -214,8 +222,8 @@ class Ledger:
 
     def memory_bytes(self) -> int:
         """Estimate the memory the ledger holds."""
-        restored = 0 if self._restored is None else self._restored.memory_bytes()
-        return len(self._offsets) * self._offsets.itemsize + len(self._done) + restored
+        runs = 0 if self._restored is None else len(self._restored.starts)
+        return len(self._offsets) * self._offsets.itemsize + len(self._done) + _RUN_BYTES * runs
 
     def _index(self, seq: int) -> int:
         return max(seq - self._base, 0)

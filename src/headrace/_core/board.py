@@ -1,0 +1,145 @@
+"""What the parts of the engine share: the tenures, the work of each subscription, the counters, and the effects so far.
+
+Decides nothing. Each part of the engine changes its own share and appends effects; `Engine.step` hands them out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headrace._core.effects import Pause, Resume, Tell
+from headrace._core.flow import may_resume, reason_to_pause
+from headrace._core.notices import IntakePaused
+from headrace._core.retry import ParkingLot
+from headrace._core.states import Phase
+from headrace._core.tenure import PAUSED_BY_FLOW
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from headrace._core.commits import Commits
+    from headrace._core.effects import Effect
+    from headrace._core.lanes import Lanes
+    from headrace._core.notices import Notice
+    from headrace._core.routing import Routing
+    from headrace._core.tenure import Tenure
+    from headrace._core.workload import Workload
+    from headrace.config import Budgets
+    from headrace.ports import TopicPartition
+    from headrace.records import Record
+    from headrace.subscriptions import SubscriptionSettings
+
+
+@dataclass(slots=True)
+class Counters:
+    """Totals of one connection since it started. Every fetched record ends in exactly one of the first four sums:
+    finished (succeeded, filtered, skipped, dead lettered), dropped, or still unfinished in a tenure.
+    """
+
+    fetched: int = 0
+    finished: int = 0
+    dropped: int = 0
+    restored: int = 0
+    """Delivered again, but finished before a restart as the offset map says: finished at once, no handler."""
+    succeeded: int = 0
+    filtered: int = 0
+    skipped: int = 0
+    dead_lettered: int = 0
+    failed: int = 0
+    retried: int = 0
+    stale_results: int = 0
+    """Results of handlers that outlived their tenure."""
+    stale_acks: int = 0
+    refetched: int = 0
+    """Records that came for a partition that is not ours, or below its position."""
+    assigned: int = 0
+    revoked: int = 0
+    lost: int = 0
+    abandoned: int = 0
+    """Handlers that still ran when their partition's drain was over."""
+    pauses: int = 0
+    seeks: int = 0
+
+
+class Board:
+    """Shared by the parts of one engine. Owner thread only."""
+
+    __slots__ = (
+        "acknowledge",
+        "budgets",
+        "bytes_held",
+        "commits",
+        "counters",
+        "effects",
+        "epoch",
+        "jitter",
+        "lanes",
+        "parking",
+        "routing",
+        "stopping",
+        "subscriptions",
+        "tenures",
+        "user_paused",
+        "workloads",
+    )
+
+    def __init__(
+        self,
+        subscriptions: Sequence[SubscriptionSettings],
+        workloads: Sequence[Workload],
+        routing: Routing,
+        commits: Commits,
+        budgets: Budgets,
+        acknowledge: Callable[[Record[Any, Any]], bool],
+        jitter: Callable[[], float],
+    ) -> None:
+        self.subscriptions = subscriptions
+        self.workloads = workloads
+        self.routing = routing
+        self.commits = commits
+        self.budgets = budgets
+        self.acknowledge = acknowledge
+        self.jitter = jitter
+        self.tenures: dict[TopicPartition, Tenure] = {}
+        # Lanes of partitions that are not ours any more but whose handlers still run.
+        self.lanes: dict[TopicPartition, Lanes] = {}
+        self.parking = ParkingLot()
+        self.counters = Counters()
+        self.effects: list[Effect] = []
+        self.bytes_held = 0
+        self.epoch = 0
+        self.user_paused: set[TopicPartition] = set()
+        self.stopping = False
+
+    def tell(self, notice: Notice) -> None:
+        """Append a notice to the effects."""
+        self.effects.append(Tell(notice))
+
+    def pause(self, tenure: Tenure, reason: int) -> None:
+        """Set one reason to pause; the client hears of the first."""
+        if not tenure.paused:
+            self.effects.append(Pause([tenure.key]))
+        tenure.paused |= reason
+
+    def unpause(self, tenure: Tenure, reason: int) -> None:
+        """Clear one reason to pause; the client resumes with the last."""
+        if not tenure.paused & reason:
+            return
+        tenure.paused &= ~reason
+        if not tenure.paused:
+            self.effects.append(Resume([tenure.key]))
+
+    def regulate(self, tenure: Tenure) -> None:
+        """Pause or resume a partition after its numbers changed."""
+        if tenure.phase is not Phase.ACTIVE:
+            return
+        if tenure.paused & PAUSED_BY_FLOW:
+            if may_resume(tenure, self.budgets, self.bytes_held, len(self.tenures)):
+                self.unpause(tenure, PAUSED_BY_FLOW)
+            return
+        reason = reason_to_pause(tenure, self.budgets, self.bytes_held, len(self.tenures))
+        if reason is not None:
+            self.counters.pauses += 1
+            self.pause(tenure, PAUSED_BY_FLOW)
+            self.tell(IntakePaused(*tenure.key, reason=reason, head=tenure.ledger.committable))

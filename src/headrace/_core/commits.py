@@ -1,0 +1,357 @@
+"""Commits: when one is sent, what is in it, and what its answer means.
+
+At most one commit is in flight per connection. An offset is clean only when the broker confirmed it; a refused,
+unanswered or late commit leaves it dirty and is sent again, with backoff, until it is confirmed or the partition is
+lost. An answer says what was *written*, not what is newest: if that is below what was confirmed before, the partition
+is dirty again. A commit error never changes an epoch.
+
+Owner thread only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from headrace._core import notices
+from headrace._core.effects import Rebuild, SendCommit, StopApp, Tell
+from headrace._core.offset_map import encode
+from headrace._core.states import COMMIT_TRANSITIONS, CommitState, CommitTrigger, advance
+from headrace.errors import Fenced, NotAuthorized, TopicMissing
+from headrace.ports import CommitRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from headrace._core.effects import Effect
+    from headrace._core.tenure import CommitMark, Tenure
+    from headrace.config import Commit
+    from headrace.ports import CommitResult, TopicPartition
+
+
+class CommitAction(Enum):
+    """What a refused commit calls for."""
+
+    RETRY = "retry"
+    RETRY_OR_REBUILD = "retry; rebuild the connection if no rebalance follows within a session timeout"
+    RETRY_WITHOUT_MAP = "retry without the offset map"
+    FENCED = "stop: another member took this identity"
+    NOT_AUTHORIZED = "stop: the broker refuses this principal"
+    TOPIC_MISSING = "retry; stop if it stays"
+
+
+# Every code of Kafka's that a commit may meet and that calls for something else than a plain retry.
+COMMIT_ACTIONS: Mapping[str, CommitAction] = {
+    # In healthy cooperative rebalances too: the old generation may not commit any more, the new one will.
+    "ILLEGAL_GENERATION": CommitAction.RETRY_OR_REBUILD,
+    # Under KIP-848 this changes nothing in the assignment; under classic a rejoin follows by itself.
+    "UNKNOWN_MEMBER_ID": CommitAction.RETRY_OR_REBUILD,
+    "STALE_MEMBER_EPOCH": CommitAction.RETRY_OR_REBUILD,
+    "FENCED_MEMBER_EPOCH": CommitAction.RETRY_OR_REBUILD,
+    "_MAX_POLL_EXCEEDED": CommitAction.RETRY_OR_REBUILD,
+    "OFFSET_METADATA_TOO_LARGE": CommitAction.RETRY_WITHOUT_MAP,
+    "FENCED_INSTANCE_ID": CommitAction.FENCED,
+    "_FENCED": CommitAction.FENCED,
+    "GROUP_MAX_SIZE_REACHED": CommitAction.FENCED,
+    "INCONSISTENT_GROUP_PROTOCOL": CommitAction.FENCED,
+    "GROUP_AUTHORIZATION_FAILED": CommitAction.NOT_AUTHORIZED,
+    "TOPIC_AUTHORIZATION_FAILED": CommitAction.NOT_AUTHORIZED,
+    "CLUSTER_AUTHORIZATION_FAILED": CommitAction.NOT_AUTHORIZED,
+    "SASL_AUTHENTICATION_FAILED": CommitAction.NOT_AUTHORIZED,
+    # Passing while metadata catches up with a new topic or leader; for good if the topic was deleted.
+    "UNKNOWN_TOPIC_OR_PART": CommitAction.TOPIC_MISSING,
+    "UNKNOWN_TOPIC_ID": CommitAction.TOPIC_MISSING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What the newest commit says of one partition."""
+
+    epoch: int
+    offset: int
+    mark: CommitMark
+
+
+@dataclass(frozen=True, slots=True)
+class _Farewell:
+    """The last commit of a partition that went: tells later whether its revoke was clean."""
+
+    offset: int
+    drained: bool
+
+
+class Commits:
+    """The commits of one connection."""
+
+    __slots__ = (
+        "_backoff_s",
+        "_code",
+        "_episode_at",
+        "_farewells",
+        "_newest",
+        "_next_at",
+        "_overdue_told",
+        "_policy",
+        "_rebuild_after_s",
+        "_refusals",
+        "_sent",
+        "_sent_at",
+        "_unexplained_at",
+        "confirmed",
+        "confirmed_at",
+        "finished_since",
+        "refused",
+        "sent",
+        "state",
+    )
+
+    def __init__(self, policy: Commit, rebuild_after_s: float) -> None:
+        self._policy = policy
+        self._rebuild_after_s = rebuild_after_s
+        self.state = CommitState.IDLE
+        self._next_at = 0.0
+        self._sent: dict[TopicPartition, _Sent] = {}
+        self._sent_at = 0.0
+        # Content of the newest commit: its answer, and no other, ends the flight.
+        self._newest: dict[TopicPartition, int] = {}
+        self._farewells: dict[TopicPartition, _Farewell] = {}
+        self._backoff_s = policy.backoff_initial_s
+        # An episode runs from the first refusal to the next confirmation.
+        self._episode_at: float | None = None
+        self._refusals = 0
+        self._code = ""
+        self._overdue_told = False
+        # Since when the group refuses us without a rebalance that would explain it.
+        self._unexplained_at: float | None = None
+        self.finished_since = 0
+        self.sent = 0
+        self.confirmed = 0
+        self.refused = 0
+        self.confirmed_at: float | None = None
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether a commit is in flight."""
+        return self.state is CommitState.IN_FLIGHT
+
+    def rebalanced(self) -> None:
+        """A rebalance callback came: refusals before it are explained."""
+        self._unexplained_at = None
+
+    def hurry(self, now: float) -> None:
+        """Commit as soon as the rules allow, not at the next tick of the timer."""
+        self._next_at = min(self._next_at, now)
+
+    def next_deadline(self) -> float:
+        """When `step` must be called again, at the latest."""
+        match self.state:
+            case CommitState.IN_FLIGHT:
+                return self._sent_at + self._policy.timeout_s
+            case CommitState.BACKING_OFF:
+                return self._next_at
+            case CommitState.IDLE:
+                return self._next_at
+
+    def step(self, tenures: Iterable[Tenure], now: float) -> list[Effect]:
+        """Send what is due, give up what went unanswered."""
+        effects: list[Effect] = []
+        if self.state is CommitState.IN_FLIGHT:
+            if now < self._sent_at + self._policy.timeout_s:
+                return effects
+            effects += self._refuse("no answer", CommitTrigger.UNANSWERED, now)
+        every = self._policy.every_records
+        enough = every is not None and self.finished_since >= every and self.state is CommitState.IDLE
+        if now < self._next_at and not enough:
+            return effects
+        if self.state is CommitState.BACKING_OFF:
+            self.state = advance(COMMIT_TRANSITIONS, self.state, CommitTrigger.BACKED_OFF)
+        self._next_at = now + self._policy.every_s
+        dirty = [tenure for tenure in tenures if is_dirty(tenure)]
+        if dirty:
+            effects += self._send(dirty, now)
+        return effects
+
+    def farewell(self, tenures: Sequence[Tenure], now: float) -> list[Effect]:
+        """The last commit of partitions that go, sent even if another is in flight: there is no later."""
+        effects: list[Effect] = []
+        dirty: list[Tenure] = []
+        for tenure in tenures:
+            sent = self._sent.get(tenure.key)
+            on_its_way = self.unanswered and sent is not None and sent.mark == mark_of(tenure)
+            if not is_dirty(tenure):
+                effects.append(
+                    Tell(
+                        notices.RevokeConfirmed(
+                            *tenure.key, offset=committable(tenure), drained=tenure.drained
+                        )
+                    )
+                )
+                continue
+            if not on_its_way:
+                dirty.append(tenure)
+            self._farewells[tenure.key] = _Farewell(committable(tenure), tenure.drained)
+        if dirty:
+            effects += self._send(dirty, now)
+        return effects
+
+    def forget(self, tenure: Tenure) -> None:
+        """The partition is lost, or its position was moved: answers about it mean nothing any more."""
+        self._sent.pop(tenure.key, None)
+        self._farewells.pop(tenure.key, None)
+
+    def answered(
+        self, results: Sequence[CommitResult], tenures: Mapping[TopicPartition, Tenure], now: float
+    ) -> list[Effect]:
+        """Take in an answer, of the newest commit or of an older one."""
+        effects: list[Effect] = []
+        newest = all(
+            self._newest.get((result.topic, result.partition)) == result.offset for result in results
+        )
+        ends_flight = newest or self.state is not CommitState.IN_FLIGHT
+        failed: list[CommitResult] = []
+        for result in results:
+            key = (result.topic, result.partition)
+            tenure = tenures.get(key)
+            if result.error is not None:
+                failed.append(result)
+                if key in self._farewells and tenure is None:
+                    farewell = self._farewells.pop(key)
+                    effects.append(
+                        Tell(notices.RevokeUnconfirmed(*key, offset=farewell.offset, code=result.error))
+                    )
+                continue
+            if tenure is not None:
+                effects += self._written(tenure, result.offset)
+            elif key in self._farewells and result.offset == self._farewells[key].offset:
+                farewell = self._farewells.pop(key)
+                effects.append(
+                    Tell(notices.RevokeConfirmed(*key, offset=result.offset, drained=farewell.drained))
+                )
+        if failed:
+            for result in failed:
+                effects += self._act(result, tenures.get((result.topic, result.partition)), now)
+            if ends_flight:
+                effects += self._refuse(failed[0].error or "", CommitTrigger.REFUSED, now)
+        elif results and ends_flight:
+            effects += self._confirm(now)
+        return effects
+
+    def not_sent(self, code: str, now: float) -> list[Effect]:
+        """The client would not send it: as if refused."""
+        return self._refuse(code, CommitTrigger.REFUSED, now)
+
+    def _send(self, dirty: Sequence[Tenure], now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        requests: list[CommitRequest] = []
+        for tenure in dirty:
+            metadata = ""
+            if not tenure.keeps_position_only and not tenure.map_refused:
+                encoded = encode(tenure.ledger.finished_beyond(), leader_epoch=tenure.leader_epoch)
+                metadata = encoded.metadata
+                if encoded.dropped:
+                    effects.append(Tell(notices.OffsetMapTruncated(*tenure.key, dropped=encoded.dropped)))
+            offset = committable(tenure)
+            requests.append(CommitRequest(*tenure.key, offset, metadata, tenure.leader_epoch))
+            self._sent[tenure.key] = _Sent(tenure.epoch, offset, mark_of(tenure))
+        self.state = advance(COMMIT_TRANSITIONS, self.state, CommitTrigger.SENT)
+        self._newest = {(request.topic, request.partition): request.offset for request in requests}
+        self._sent_at = now
+        self.finished_since = 0
+        self.sent += 1
+        return [*effects, SendCommit(requests)]
+
+    def _written(self, tenure: Tenure, offset: int) -> list[Effect]:
+        """The broker says that `offset` is now what it holds for this partition."""
+        effects: list[Effect] = []
+        sent = self._sent.get(tenure.key)
+        if sent is not None and sent.epoch == tenure.epoch and sent.offset == offset:
+            tenure.confirmed, tenure.confirmed_mark = offset, sent.mark
+            tenure.map_refused = False
+            del self._sent[tenure.key]
+            return effects
+        # An answer to an older commit. Whatever it wrote, what is newest must be sent (again).
+        if tenure.confirmed is not None and offset < tenure.confirmed:
+            effects.append(
+                Tell(notices.CommitWentBack(*tenure.key, written=offset, confirmed=tenure.confirmed))
+            )
+        tenure.confirmed, tenure.confirmed_mark = offset, None
+        return effects
+
+    def _act(self, result: CommitResult, tenure: Tenure | None, now: float) -> list[Effect]:
+        code = result.error or ""
+        match COMMIT_ACTIONS.get(code, CommitAction.RETRY):
+            case CommitAction.RETRY:
+                return []
+            case CommitAction.RETRY_WITHOUT_MAP:
+                if tenure is not None:
+                    tenure.map_refused = True
+                return []
+            case CommitAction.FENCED:
+                return [StopApp(Fenced(code, "a commit was refused for good"))]
+            case CommitAction.NOT_AUTHORIZED:
+                return [StopApp(NotAuthorized(f"committing offsets of {result.topic}", code))]
+            case CommitAction.RETRY_OR_REBUILD:
+                if self._unexplained_at is None:
+                    self._unexplained_at = now
+                elif now - self._unexplained_at >= self._rebuild_after_s:
+                    self._unexplained_at = None
+                    return [
+                        Rebuild(
+                            f"commits refused with {code} for {self._rebuild_after_s:g} s without a rebalance"
+                        )
+                    ]
+                return []
+            case CommitAction.TOPIC_MISSING:
+                gone = self._episode_at is not None and now - self._episode_at >= self._policy.alert_after_s
+                return [StopApp(TopicMissing([result.topic]))] if gone else []
+
+    def _refuse(self, code: str, trigger: CommitTrigger, now: float) -> list[Effect]:
+        self.state = advance(COMMIT_TRANSITIONS, self.state, trigger)
+        self.refused += 1
+        self._refusals += 1
+        self._code = code
+        if self._episode_at is None:
+            self._episode_at = now
+        self._next_at = now + self._backoff_s
+        self._backoff_s = min(self._backoff_s * 2, self._policy.backoff_max_s)
+        effects: list[Effect] = []
+        age_s = now - self._episode_at
+        if self._refusals & (self._refusals - 1) == 0:  # 1, 2, 4, 8 ...: one line per doubling
+            effects.append(Tell(notices.CommitRefused(code, self._refusals, age_s)))
+        if age_s >= self._policy.alert_after_s and not self._overdue_told:
+            self._overdue_told = True
+            effects.append(Tell(notices.CommitOverdue(age_s, code)))
+        return effects
+
+    def _confirm(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        self.confirmed += 1
+        self.confirmed_at = now
+        if self._episode_at is not None:
+            effects.append(Tell(notices.CommitRecovered(self._refusals, now - self._episode_at)))
+        self._episode_at, self._refusals, self._overdue_told = None, 0, False
+        self._unexplained_at = None
+        self._backoff_s = self._policy.backoff_initial_s
+        self.state = advance(COMMIT_TRANSITIONS, self.state, CommitTrigger.CONFIRMED)
+        return effects
+
+
+def committable(tenure: Tenure) -> int:
+    """The offset to commit: the first record not known finished, or whatever was delivered where nothing is promised."""
+    if tenure.keeps_position_only:
+        return tenure.ledger.position
+    return tenure.ledger.committable
+
+
+def mark_of(tenure: Tenure) -> CommitMark:
+    """What would be committed now, in a form that compares quickly."""
+    if tenure.keeps_position_only:
+        return (tenure.ledger.position, 0)
+    return (tenure.ledger.committable, tenure.ledger.finished)
+
+
+def is_dirty(tenure: Tenure) -> bool:
+    """Whether the broker does not yet hold what would be committed now."""
+    return not tenure.uncommittable and tenure.confirmed_mark != mark_of(tenure)

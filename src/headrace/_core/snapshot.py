@@ -1,0 +1,156 @@
+"""What the runtime looked like at one moment: immutable values that any thread may read at any rate.
+
+Made whole by the owner thread and swapped in whole; a reader can hold one for ever and it stays true of its `as_of`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from headrace._core.tenure import PAUSE_NAMES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from headrace._core.board import Board
+    from headrace._core.tenure import Tenure
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionSnapshot:
+    """One partition of ours. Counts are of records; `delivered` and `finished` since its epoch began.
+
+    delivered = finished + waiting + in_flight + parked + held + settling + unacked.
+    committable: offset of the first record not known finished. committed: what the broker confirmed, None if nothing.
+    in_flight: given to workers. parked: wait for a retry. held: wait behind a parked record of their key. settling:
+    handled, their dead letter or what they produced is unacknowledged. unacked: wait for `record.ack()`.
+    oldest_age_s: how long ago the first unfinished record was delivered, None with nothing pending.
+    """
+
+    topic: str
+    partition: int
+    epoch: int
+    phase: str
+    delivered: int
+    finished: int
+    waiting: int
+    in_flight: int
+    parked: int
+    held: int
+    settling: int
+    unacked: int
+    position: int
+    committable: int
+    committed: int | None
+    bytes_held: int
+    oldest_age_s: float | None
+    paused: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CountersSnapshot:
+    """Totals since the connection started; see `headrace._core.board.Counters`.
+
+    fetched = finished + dropped + what is unfinished in the partitions.
+    """
+
+    fetched: int = 0
+    finished: int = 0
+    dropped: int = 0
+    restored: int = 0
+    succeeded: int = 0
+    filtered: int = 0
+    skipped: int = 0
+    dead_lettered: int = 0
+    failed: int = 0
+    retried: int = 0
+    stale_results: int = 0
+    stale_acks: int = 0
+    refetched: int = 0
+    assigned: int = 0
+    revoked: int = 0
+    lost: int = 0
+    abandoned: int = 0
+    pauses: int = 0
+    seeks: int = 0
+    commits_sent: int = 0
+    commits_confirmed: int = 0
+    commits_refused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionSnapshot:
+    """The work of one subscription: records given to its workers, those of them whose tenure is over, and busy workers."""
+
+    name: str
+    dispatched: int
+    stale: int
+    workers: int
+    workers_busy: int
+    chunk_records: int
+    cost_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSnapshot:
+    """One connection's engine at one moment."""
+
+    partitions: tuple[PartitionSnapshot, ...] = ()
+    counters: CountersSnapshot = field(default_factory=CountersSnapshot)
+    subscriptions: tuple[SubscriptionSnapshot, ...] = ()
+    commit_state: str = "idle"
+    commit_confirmed_age_s: float | None = None
+
+
+def take_snapshot(board: Board, busy_workers: Sequence[int], now: float) -> EngineSnapshot:
+    """Copy the numbers out. Work is in proportion to partitions, not records."""
+    commits, counts = board.commits, board.counters
+    return EngineSnapshot(
+        partitions=tuple(_partition(tenure, now) for tenure in board.tenures.values()),
+        counters=CountersSnapshot(
+            **{name: getattr(counts, name) for name in type(counts).__slots__},
+            commits_sent=commits.sent,
+            commits_confirmed=commits.confirmed,
+            commits_refused=commits.refused,
+        ),
+        subscriptions=tuple(
+            SubscriptionSnapshot(
+                name=workload.settings.name,
+                dispatched=workload.dispatched,
+                stale=workload.stale,
+                workers=workload.capacity.workers,
+                workers_busy=busy,
+                chunk_records=workload.chunk_records(),
+                cost_s=workload.cost_s,
+            )
+            for workload, busy in zip(board.workloads, busy_workers, strict=True)
+        ),
+        commit_state=commits.state.value,
+        commit_confirmed_age_s=None if commits.confirmed_at is None else now - commits.confirmed_at,
+    )
+
+
+def _partition(tenure: Tenure, now: float) -> PartitionSnapshot:
+    ledger = tenure.ledger
+    since = tenure.oldest_since()
+    return PartitionSnapshot(
+        topic=tenure.topic,
+        partition=tenure.partition,
+        epoch=tenure.epoch,
+        phase=tenure.phase.value,
+        delivered=ledger.delivered,
+        finished=ledger.finished,
+        waiting=tenure.waiting,
+        in_flight=tenure.dispatched,
+        parked=tenure.parked,
+        held=tenure.lanes.held,
+        settling=tenure.settling,
+        unacked=tenure.unacked,
+        position=ledger.position,
+        committable=ledger.committable,
+        committed=tenure.confirmed,
+        bytes_held=tenure.bytes_held,
+        oldest_age_s=None if since is None else now - since,
+        paused=tuple(name for bit, name in PAUSE_NAMES.items() if tenure.paused & bit),
+    )

@@ -1,0 +1,146 @@
+"""How much work one subscription's executor is given, and from which partition next.
+
+Decides chunk sizes: many records when the handler is fast, since a hand-over between threads costs tens of
+microseconds; one when it is slow, since records of a chunk wait for each other. Takes turns between partitions.
+Knows the handler only by the times reported for finished chunks.
+
+Owner thread only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from headrace._core.tenure import Tenure
+    from headrace.records import Record
+    from headrace.subscriptions import SubscriptionSettings
+
+CHUNK_RECORDS_MAX = 500
+"""Beyond this the hand-over is a few per cent of even a no-op handler, and a larger chunk only adds latency."""
+CHUNK_TARGET_S = 0.002
+"""How long a chunk may take: a hand-over is then at most 3% of it, and a record waits no longer for its chunk."""
+PROCESS_CHUNK_TARGET_S = 0.01
+"""The same for worker processes, whose hand-over costs more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What the executor of a subscription can run at once."""
+
+    kind: Literal["threads", "asyncio", "processes"]
+    workers: int
+
+
+class Workload:
+    """The work of one subscription: its tenures with ready records, and what its executor holds."""
+
+    __slots__ = ("capacity", "cost_s", "cpu_share", "dispatched", "index", "settings", "stale", "turns")
+
+    def __init__(self, index: int, settings: SubscriptionSettings, capacity: Capacity) -> None:
+        self.index = index
+        self.settings = settings
+        self.capacity = capacity
+        self.dispatched = 0
+        # Records whose handler outlived its tenure: apart, or intake would wait for work that is nobody's.
+        self.stale = 0
+        self.turns: deque[Tenure] = deque()
+        # A guess between "one at a time" and "hundreds": eight records until the first chunk has told.
+        self.cost_s = CHUNK_TARGET_S / 8
+        self.cpu_share = 1.0
+
+    def learn(self, started: int, busy_s: float, cpu_s: float) -> None:
+        """Take in how long `started` records took: a moving average that forgets quickly."""
+        if started <= 0:
+            return
+        self.cost_s += 0.5 * (busy_s / started - self.cost_s)
+        if busy_s > 0:
+            self.cpu_share += 0.5 * (min(cpu_s / busy_s, 1.0) - self.cpu_share)
+
+    def chunk_records(self) -> int:
+        """How many records one claim list should hold now."""
+        if self.settings.batch is not None:
+            return self.settings.batch.records_max
+        target_s = PROCESS_CHUNK_TARGET_S if self.capacity.kind == "processes" else CHUNK_TARGET_S
+        if self.cost_s * CHUNK_RECORDS_MAX <= target_s:
+            return CHUNK_RECORDS_MAX
+        return max(1, int(target_s / self.cost_s))
+
+    def dispatched_max(self) -> int:
+        """How many records the executor may hold, running and queued."""
+        chunk = self.chunk_records()
+        concurrency = self.settings.concurrency
+        if self.settings.batch is not None:
+            return max(concurrency, 2 * chunk)
+        match self.capacity.kind:
+            case "asyncio":
+                # The executor itself starts at most `concurrency`; the rest keeps the loop fed.
+                return concurrency + 2 * chunk
+            case "processes":
+                return self.capacity.workers * 2 * chunk
+            case "threads":
+                if chunk == 1:
+                    return concurrency
+                # A handler that holds the GIL gains nothing from many chunks at once; one that waits does.
+                parallel = min(max(2, math.ceil(2 / max(self.cpu_share, 0.01))), self.capacity.workers)
+                return max(min(concurrency, self.capacity.workers * chunk), parallel * chunk)
+
+    def enqueue(self, tenure: Tenure, now: float) -> None:
+        """Give a tenure its turn if it has ready records."""
+        if tenure.queued or not tenure.startable or not tenure.lanes.ready:
+            return
+        tenure.queued = True
+        if tenure.ready_at is None:
+            tenure.ready_at = now
+        self.turns.append(tenure)
+
+    def next_chunk(self, now: float) -> list[Record[Any, Any]] | None:
+        """The next claim list, or None: nothing ready, no room, or batches that may still wait for company."""
+        room = self.dispatched_max() - self.dispatched
+        chunk = self.chunk_records()
+        if room <= 0:  # A batch may overrun this by less than its own size.
+            return None
+        for _ in range(len(self.turns)):
+            tenure = self.turns.popleft()
+            tenure.queued = False
+            if not tenure.startable or not tenure.lanes.ready:
+                tenure.ready_at = None
+                continue
+            if self._waits_for_company(tenure, chunk, now):
+                tenure.queued = True
+                self.turns.append(tenure)
+                continue
+            records = tenure.lanes.take(chunk if self.settings.batch is not None else min(chunk, room))
+            tenure.dispatched += len(records)
+            self.dispatched += len(records)
+            tenure.ready_at = None
+            self.enqueue(tenure, now)
+            return records
+        return None
+
+    def next_deadline(self) -> float | None:
+        """When a batch that waits for company has waited long enough."""
+        batch = self.settings.batch
+        if batch is None or not batch.wait_s:
+            return None
+        moments = [tenure.ready_at for tenure in self.turns if tenure.ready_at is not None]
+        return min(moments) + batch.wait_s if moments else None
+
+    def hungry(self) -> bool:
+        """Whether more records should be fetched now: fewer are ready than the executor may soon want."""
+        enough = max(2 * self.chunk_records(), self.settings.concurrency)
+        ready = 0
+        for tenure in self.turns:
+            ready += len(tenure.lanes.ready)
+            if ready >= enough:
+                return False
+        return True
+
+    def _waits_for_company(self, tenure: Tenure, chunk: int, now: float) -> bool:
+        batch = self.settings.batch
+        if batch is None or not batch.wait_s or len(tenure.lanes.ready) >= chunk or tenure.ready_at is None:
+            return False
+        return now < tenure.ready_at + batch.wait_s
