@@ -1,0 +1,308 @@
+"""What librdkafka is told: Headrace's defaults, the user's settings, and the keys that are nobody's but ours.
+
+Decides which keys a user may set, and which client (consumer, producer, admin) gets which; refuses to know what the
+clients do with them. Invariant: a secret given here is in no text made here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from headrace.config import require_choice
+from headrace.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+GroupProtocol = Literal["classic", "consumer"]
+Role = Literal["consumer", "producer", "admin"]
+
+HIDDEN = "********"
+
+_CONSUMER_DEFAULTS: dict[str, Any] = {
+    # Ours, since start_if_no_offset is per subscription: see DESIGN.md on assigning.
+    "auto.offset.reset": "error",
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    # librdkafka's 1000 stalls a fast consumer four fifths of the time: it refills its queue only once a second.
+    "fetch.queue.backoff.ms": 10,
+    # Bounds memory; more gains nothing once the backoff is short.
+    "queued.min.messages": 10_000,
+    # The client's own limit, 64 MiB, is per connection too; half of it still holds a second of a fast topic.
+    "queued.max.messages.kbytes": 32_768,
+}
+_CLASSIC_DEFAULTS: dict[str, Any] = {
+    # Partitions that stay keep flowing through a rebalance; eager strategies stop them all.
+    "partition.assignment.strategy": "cooperative-sticky",
+}
+_PRODUCER_SETTINGS: dict[str, Any] = {
+    # A dead letter must be stored before its record counts as finished, and a retry must not store it twice.
+    "enable.idempotence": True,
+    "acks": "all",
+}
+_PRODUCER_DEFAULTS: dict[str, Any] = {
+    # The client's 5 minutes would hold a lane that long before its first retry.
+    "delivery.timeout.ms": 30_000,
+}
+
+# Whose a refused key is. The value says what to use instead.
+_OWNED: dict[str, str] = {
+    "bootstrap.servers": "bootstrap_servers=",
+    "metadata.broker.list": "bootstrap_servers=",
+    "group.id": "group_id=",
+    "group.instance.id": "instance_id=",
+    "group.protocol": "group_protocol=",
+    "auto.offset.reset": "start_if_no_offset= and on_out_of_range= of the subscription",
+    "enable.auto.commit": "guarantee= of the subscription, and commit=Commit(...)",
+    "auto.commit.enable": "guarantee= of the subscription, and commit=Commit(...)",
+    "auto.commit.interval.ms": "commit=Commit(every_s=...)",
+    "enable.auto.offset.store": "guarantee= of the subscription",
+    "offset.store.method": "guarantee= of the subscription",
+    "enable.partition.eof": "headrace.read(...), which reads up to an end",
+    "allow.auto.create.topics": "an existing topic: Headrace never creates topics",
+    "enable.idempotence": "nothing: the producer is always idempotent",
+    "acks": "nothing: the producer always waits for all replicas",
+    "request.required.acks": "nothing: the producer always waits for all replicas",
+    "transactional.id": "nothing: Headrace does not use transactions",
+    "delivery.report.only.error": "nothing: every delivery is awaited",
+    "dr_cb": "app.produce(...), which returns the outcome",
+    "dr_msg_cb": "app.produce(...), which returns the outcome",
+    "on_delivery": "app.produce(...), which returns the outcome",
+    "on_commit": "the `on_committed` events and metrics",
+    "offset_commit_cb": "the `on_committed` events and metrics",
+    "rebalance_cb": "the hooks on_assigned, on_revoked and on_lost",
+    "consume_cb": "@app.subscribe",
+    "logger": "logging.getLogger('headrace.librdkafka')",
+    "log_cb": "logging.getLogger('headrace.librdkafka')",
+    "log.queue": "logging.getLogger('headrace.librdkafka')",
+    "default.topic.config": "the same keys at the top level",
+    "default_topic_conf": "the same keys at the top level",
+}
+# A broker decides these for KIP-848 groups; the client would refuse them with a less helpful text.
+_CLASSIC_ONLY: dict[str, str] = {
+    "session.timeout.ms": "the group's config consumer.session.timeout.ms at the broker",
+    "heartbeat.interval.ms": "the group's config consumer.heartbeat.interval.ms at the broker",
+    "partition.assignment.strategy": "group.remote.assignor",
+    "group.protocol.type": "nothing: it has no meaning there",
+}
+# librdkafka warns about keys of the other kind; one user dictionary serves all clients, so they are left out.
+_CONSUMER_ONLY = frozenset(
+    [
+        "check.crcs",
+        "consume.callback.max.messages",
+        "coordinator.query.interval.ms",
+        "fetch.error.backoff.ms",
+        "fetch.max.bytes",
+        "fetch.message.max.bytes",
+        "fetch.min.bytes",
+        "fetch.queue.backoff.ms",
+        "fetch.wait.max.ms",
+        "group.protocol.type",
+        "group.remote.assignor",
+        "heartbeat.interval.ms",
+        "isolation.level",
+        "max.partition.fetch.bytes",
+        "max.poll.interval.ms",
+        "max.poll.records",
+        "partition.assignment.strategy",
+        "queued.max.messages.kbytes",
+        "queued.min.messages",
+        "session.timeout.ms",
+        "stats_cb",
+        "throttle_cb",
+        "statistics.interval.ms",
+    ]
+)
+_PRODUCER_ONLY = frozenset(
+    [
+        "batch.num.messages",
+        "batch.size",
+        "compression.codec",
+        "compression.level",
+        "compression.type",
+        "delivery.timeout.ms",
+        "enable.gapless.guarantee",
+        "linger.ms",
+        "message.send.max.retries",
+        "message.timeout.ms",
+        "msg_order_cmp",
+        "partitioner",
+        "produce.offset.report",
+        "queue.buffering.backpressure.threshold",
+        "queue.buffering.max.kbytes",
+        "queue.buffering.max.messages",
+        "queue.buffering.max.ms",
+        "queuing.strategy",
+        "request.timeout.ms",
+        "retries",
+        "sticky.partitioning.linger.ms",
+        "transaction.timeout.ms",
+    ]
+)
+_SECRET = re.compile(
+    r"password|secret|token|passphrase|credential|assertion|\.pem$|\.key$|sasl\.jaas|"
+    r"sasl\.oauthbearer\.config",
+    re.IGNORECASE,
+)
+# Names that the expression above catches and that hold no secret.
+_NOT_SECRET = re.compile(r"\.(url|method|location|file|algorithm|subject|ms|seconds|scope)$|token\.endpoint")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSettings:
+    """What one app tells its Kafka clients.
+
+    librdkafka: the user's own settings, callbacks (`oauth_cb`, `error_cb`, `stats_cb`) included.
+    instance_id: makes members static; each process and connection gets an id of its own from it.
+    """
+
+    bootstrap_servers: str
+    group_id: str
+    librdkafka: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
+    group_protocol: GroupProtocol = "classic"
+    instance_id: str | None = None
+
+    def __post_init__(self) -> None:
+        for key, value in (
+            ("bootstrap_servers", self.bootstrap_servers),
+            ("group_id", self.group_id),
+        ):
+            if not value or not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance] # users' input
+                raise ConfigError(key, value, "a non-empty string")
+        require_choice("group_protocol", self.group_protocol, ("classic", "consumer"))
+        for key, value in self.librdkafka.items():
+            shown = HIDDEN if is_secret(key) else value
+            instead = _OWNED.get(key)
+            if instead is None and self.group_protocol == "consumer":
+                instead = _CLASSIC_ONLY.get(key)
+            if instead is not None:
+                raise ConfigError(f"librdkafka[{key!r}]", shown, f"it to be absent; use {instead}")
+
+    @property
+    def cooperative(self) -> bool:
+        """Whether partitions move one by one (incremental calls) rather than all at once."""
+        if self.group_protocol == "consumer":
+            return True
+        default = _CLASSIC_DEFAULTS["partition.assignment.strategy"]
+        strategy = self.librdkafka.get("partition.assignment.strategy", default)
+        return "cooperative" in str(strategy)
+
+    def milliseconds(self, key: str, default: int) -> float:
+        """A user's setting in seconds, or the default given in milliseconds."""
+        try:
+            return float(self.librdkafka.get(key, default)) / 1000
+        except (TypeError, ValueError):
+            return default / 1000  # the client refuses the value itself, and says so better
+
+
+def consumer_config(settings: ConnectionSettings, process: int = 0, connection: int = 0) -> dict[str, Any]:
+    """The whole configuration of one consumer, without callbacks of ours."""
+    config = {**_CONSUMER_DEFAULTS}
+    if settings.group_protocol == "classic":
+        config |= _CLASSIC_DEFAULTS
+    config |= _of_user(settings, _PRODUCER_ONLY)
+    config["bootstrap.servers"] = settings.bootstrap_servers
+    config["group.id"] = settings.group_id
+    config["group.protocol"] = settings.group_protocol
+    config.setdefault("client.id", f"headrace-{process}-{connection}")
+    if settings.instance_id is not None:
+        # A shared id would fence the siblings.
+        config["group.instance.id"] = f"{settings.instance_id}-{process}-{connection}"
+    return config
+
+
+def producer_config(settings: ConnectionSettings) -> dict[str, Any]:
+    """The configuration of the process's producer: the same brokers and security."""
+    config = {
+        **_PRODUCER_DEFAULTS,
+        **_of_user(settings, _CONSUMER_ONLY),
+        **_PRODUCER_SETTINGS,
+    }
+    if {"message.timeout.ms", "delivery.timeout.ms"} <= settings.librdkafka.keys():
+        raise ConfigError(
+            "librdkafka['message.timeout.ms']",
+            settings.librdkafka["message.timeout.ms"],
+            "it to be absent beside delivery.timeout.ms, of which it is another name",
+        )
+    if "message.timeout.ms" in config:
+        del config["delivery.timeout.ms"]
+    config["bootstrap.servers"] = settings.bootstrap_servers
+    config.setdefault("client.id", "headrace-producer")
+    return config
+
+
+def admin_config(settings: ConnectionSettings) -> dict[str, Any]:
+    """The configuration of an observer: the same brokers and security, and nothing else."""
+    config = _of_user(settings, _CONSUMER_ONLY | _PRODUCER_ONLY)
+    config["bootstrap.servers"] = settings.bootstrap_servers
+    config.setdefault("client.id", "headrace-observer")
+    return config
+
+
+def _of_user(settings: ConnectionSettings, left_out: frozenset[str]) -> dict[str, Any]:
+    return {k: v for k, v in settings.librdkafka.items() if k not in left_out}
+
+
+def is_secret(key: str) -> bool:
+    """Whether a setting's value must not be shown. When in doubt it must not."""
+    return bool(_SECRET.search(key)) and not _NOT_SECRET.search(key)
+
+
+def describe(config: Mapping[str, Any]) -> dict[str, str]:
+    """A configuration as it may be shown: secrets hidden, callbacks by name, in order of keys."""
+    shown: dict[str, str] = {}
+    for key in sorted(config):
+        value = config[key]
+        if is_secret(key):
+            shown[key] = HIDDEN
+        elif callable(value):
+            shown[key] = getattr(value, "__qualname__", type(value).__name__)
+        else:
+            shown[key] = str(value)
+    return shown
+
+
+class Scrubber:
+    """Takes the secrets of one configuration out of texts that others made: librdkafka's errors and log lines."""
+
+    __slots__ = ("_secrets",)
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        # Longest first, so that no secret is broken up by another one that it contains.
+        values = {str(v) for k, v in config.items() if v and is_secret(k)}
+        self._secrets = sorted(values, key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, HIDDEN)
+        return text
+
+
+_NAMED = (
+    re.compile(r'No such configuration property: "(?P<key>[^"]+)"'),
+    re.compile(r'configuration property "(?P<key>[^"]+)"', re.IGNORECASE),
+    re.compile(r"[`'](?P<key>[a-z]+(?:\.[a-z]+)+)[`']"),
+    re.compile(r"(?P<key>[a-z]+(?:\.[a-z]+)+)"),
+)
+
+
+def refusal(error: Exception, config: Mapping[str, Any]) -> ConfigError:
+    """librdkafka's refusal of a configuration, as an error that names the key and hides what is secret."""
+    cause: Any = error.args[0] if error.args else error
+    text: str = cause.str() if hasattr(cause, "code") else str(cause)
+    match = next((m for m in (p.search(text) for p in _NAMED) if m), None)
+    if match is None:
+        return ConfigError("librdkafka", describe(config), f"what the client accepts: {_clean(text, config)}")
+    key = match["key"]
+    value = HIDDEN if is_secret(key) else config.get(key)
+    return ConfigError(
+        f"librdkafka[{key!r}]",
+        value,
+        f"what the client accepts: {_clean(text, config)}",
+    )
+
+
+def _clean(text: str, config: Mapping[str, Any]) -> str:
+    return Scrubber(config)(text).strip().rstrip(".")
