@@ -199,21 +199,21 @@ OTHER_PYTHON_RULES = (
 def test_source_keeps_the_rule(rule: Rule) -> None:
     """Every module of the package."""
     complaints = broken(rule, python_files("src"))
-    assert not complaints, \"\n\".join(complaints)
+    assert not complaints, "\n".join(complaints)
 
 
 @pytest.mark.parametrize("rule", OTHER_PYTHON_RULES, ids=lambda rule: rule.__name__)
 def test_tests_and_scripts_keep_the_rule(rule: Rule) -> None:
     """What serves the package is read as often as the package."""
     complaints = broken(rule, python_files("tests", "scripts", "benchmarks", "examples"))
-    assert not complaints, \"\n\".join(complaints)
+    assert not complaints, "\n".join(complaints)
 
 
 @pytest.mark.parametrize("rule", TEXT_RULES, ids=lambda rule: rule.__name__)
 def test_every_committed_text_keeps_the_rule(rule: Rule) -> None:
     """Scripts, documents and settings too."""
     complaints = broken(rule, committed_texts())
-    assert not complaints, \"\n\".join(complaints)
+    assert not complaints, "\n".join(complaints)
 
 
 def test_folders_of_tests_are_packages() -> None:
