@@ -9,13 +9,13 @@ what was read from a commit may name a run of any length.
 
 from __future__ import annotations
 
-from array import array
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Iterable, Iterator, Sequence
 
 
@@ -164,6 +164,20 @@ class FinishedBeyond:
                 else:
                     found += (start, end)
         return found[:count_max]
+
+    def cells(self, count: int) -> bytearray:
+        """Return a byte for each of `count` offsets from the base on, 1 where it is finished."""
+        cells = bytearray(count)
+        known = min(count, len(self.flags))
+        if self.carried is None and self.offsets[known - 1] - self.base == known - 1:
+            cells[:known] = self.flags[:known]  # no gap in the log
+            return cells
+        edges = self.run_edges(count + 1)
+        for start, end in zip(edges[::2], edges[1::2], strict=False):
+            first, stop = start - self.base, min(end - self.base, count)
+            if first < stop:
+                cells[first:stop] = b"\x01" * (stop - first)
+        return cells
 
     def _flagged(self, flag: int, count_max: int) -> list[int]:
         found: list[int] = []

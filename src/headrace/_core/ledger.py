@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final
 from headrace._core.finished import FinishedBeyond, FinishedMap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Sequence
 
 # Below this many finished records in front, trimming costs more than the nine bytes a record it gives back.
 _TRIM_RECORDS_MIN: Final = 4096
@@ -92,28 +92,29 @@ class Ledger:
         flags = _FINISHED * (count - len(flags)) + flags  # what was trimmed is finished
         return flags if _FINISHED in flags else b""
 
-    def finish(self, seqs: Iterable[int]) -> int:
+    def finish(self, seqs: Collection[int]) -> int:
         """Mark records finished, in any order; return how many were not finished before."""
         if isinstance(seqs, range) and seqs.step == 1:
             return self.finish_run(seqs.start, len(seqs))
         done = self._done
         base = self._base
-        newly = 0
+        again = 0  # counted in place of the new ones, since there are next to none
         try:
             for seq in seqs:
                 index = seq - base
-                if index < 0:  # would count from the end of the bytearray
-                    self._require_delivered(seq)
-                elif not done[index]:
+                if index < 0 or done[index]:  # below 0 it would count from the end of the bytearray
+                    again += 1
+                    if seq < 0:
+                        self._require_delivered(seq)
+                else:
                     done[index] = 1
-                    newly += 1
-        except IndexError:
-            raise LedgerError(
-                f"a record beyond sequence number {self.delivered - 1} was finished, but never delivered"
-            ) from None
-        finally:
-            self._finished += newly
+        except (IndexError, LedgerError):
+            self._finished = base + done.count(_FINISHED)
             self._advance()
+            raise LedgerError(f"one of {len(seqs)} finished records was never delivered") from None
+        newly = len(seqs) - again
+        self._finished += newly
+        self._advance()
         return newly
 
     def finish_one(self, seq: int) -> bool:

@@ -146,10 +146,7 @@ class _Body:
     def to_bytes(self, beyond: FinishedBeyond) -> bytes:
         tag = bytes([self.coding | self.rice << 2])
         if self.coding == _BITSET:
-            cells = bytearray(-(-self.bits // 8) * 8)
-            for offset in beyond.finished_offsets(self.kept):
-                cells[offset - beyond.base] = 1
-            return tag + _pack(cells.translate(_TO_DIGITS))
+            return tag + _pack(beyond.cells(self.bits).translate(_TO_DIGITS))
         unary = "0".join(["1" * (gap >> self.rice) for gap in self.gaps]) + "0"
         mask = (1 << self.rice) - 1
         binary = "".join([f"{gap & mask:0{self.rice}b}" for gap in self.gaps]) if mask else ""
@@ -157,29 +154,31 @@ class _Body:
 
 
 def _best_body(beyond: FinishedBeyond, bytes_max: int) -> _Body | None:
-    """Choose the coding that keeps most and, of those, takes least room; None when nothing finished would be kept."""
+    """Choose the coding that keeps most and, of those, takes little room; None when nothing finished would be kept.
+
+    The bitset is judged without a look at the offsets, the others from the most promising on. One that would save less
+    than an eighth is left out, and one that has to be cut where a better one was: the owner thread's time counts more.
+    """
     reach = beyond.horizon - beyond.base
-    # The sentinel at the horizon makes one unfinished offset more.
+    finished = beyond.finished
+    bits_max = max(0, 8 * (bytes_max - 1))  # a byte for the coding
+    best = _Body(_BITSET, beyond.finished_below(beyond.base + bits_max), min(reach, bits_max))
     bounds = {
-        _BITSET: reach,
-        _UNFINISHED_GAPS: _rice_bits_min(beyond.unfinished + 1, reach),
+        _UNFINISHED_GAPS: _rice_bits_min(beyond.unfinished + 1, reach),  # and the horizon
         _FINISHED_GAPS: _rice_bits_min(beyond.finished, reach),
         _RUN_EDGES: _rice_bits_min(2 * beyond.runs, reach),
     }
-    bits_max = max(0, 8 * (bytes_max - 1))  # a byte for the coding
-    best: _Body | None = None
-    finished = beyond.finished
-    for coding in sorted(bounds, key=bounds.__getitem__):
-        if best is not None and best.kept == finished and best.bits <= bounds[coding]:
+    promising = sorted(bounds, key=bounds.__getitem__)
+    for coding in promising:
+        if best.kept == finished:
+            if bounds[coding] > best.bits * 7 // 8:
+                break
+        elif bounds[coding] > bits_max and coding != promising[0]:
             break
-        if coding == _BITSET:
-            bits = min(reach, bits_max)
-            body = _Body(_BITSET, beyond.finished_below(beyond.base + bits), bits)
-        else:
-            body = _gaps_body(beyond, coding, bits_max)
-        if body.kept and (best is None or (body.kept, -body.bits) > (best.kept, -best.bits)):
+        body = _gaps_body(beyond, coding, bits_max)
+        if (body.kept, -body.bits) > (best.kept, -best.bits):
             best = body
-    return best
+    return best if best.kept else None
 
 
 def _gaps_body(beyond: FinishedBeyond, coding: int, bits_max: int) -> _Body:
@@ -197,6 +196,8 @@ def _gaps_body(beyond: FinishedBeyond, coding: int, bits_max: int) -> _Body:
     for _ in range(2):  # the parameter that suits all of them may not suit those that fit
         rice = _rice_parameter(gaps[:count])
         count, bits = _fitting(gaps, rice, bits_max)
+        if count == len(gaps):
+            break
     kept = count if coding == _FINISHED_GAPS else 0
     if coding == _RUN_EDGES:
         count -= count % 2

@@ -1,0 +1,1 @@
+"""Tests that need no broker and no network: pure code, and the source itself."""
