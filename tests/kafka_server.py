@@ -78,7 +78,7 @@ def _addresses_of_running() -> dict[str, str]:
 def _started(folder: Path, *options: str) -> Generator[dict[str, str]]:
     start = _kafka("start", "--dir", str(folder), "--owner", str(os.getpid()), *options, wait_s=START_WAIT_S)
     if start.returncode == EXIT_UNAVAILABLE:
-        raise KafkaUnavailable(start.stderr.strip().splitlines()[-1])
+        raise KafkaUnavailable(start.stderr.strip().splitlines()[-1].removeprefix("error: "))
     assert start.returncode == 0, f"scripts/kafka start failed:\n{start.stderr}"
     try:
         yield _parse(start.stdout)

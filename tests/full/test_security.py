@@ -45,7 +45,11 @@ def test_stranger_is_known_and_refused(secure_kafka: SecureAddresses, unique_nam
 
 def test_wrong_password_is_told_as_such(secure_kafka: SecureAddresses) -> None:
     told: list[int] = []
-    settings: dict[str, Any] = {"error_cb": lambda error: told.append(error.code())}
+
+    def tell(error: KafkaError) -> None:
+        told.append(error.code())
+
+    settings: dict[str, Any] = {"error_cb": tell}
     admin = AdminClient(settings | scram(secure_kafka, "headrace") | {"sasl.password": "wrong"})
     for _ in range(50):
         admin.poll(0.2)

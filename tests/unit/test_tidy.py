@@ -32,7 +32,7 @@ DRAWERS = {"utils", "util", "helpers", "helper", "common", "misc", "base"}
 # The core computes from what it is given. These read no clock, no environment, no randomness and no device.
 CORE_MAY_IMPORT = {
     "__future__", "abc", "array", "base64", "binascii", "bisect", "collections", "dataclasses", "enum", "functools",
-    "heapq", "itertools", "math", "operator", "struct", "types", "typing", "zlib",
+    "heapq", "itertools", "math", "operator", "re", "struct", "types", "typing", "zlib",
     "headrace._core", "headrace.config", "headrace.errors", "headrace.outcomes", "headrace.ports", "headrace.records",
     "headrace.subscriptions",
 }  # fmt: skip
