@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, final
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from headrace._client.assignment import Assignment
-from headrace._client.failures import consume_row, fatal_row, request_row
+from headrace._client.faults import Faults
 from headrace._client.fetched import first_offsets, group
-from headrace._client.logs import ClientLog, RateLimit
+from headrace._client.logs import ClientLog
 from headrace._client.lookups import Unanswered, check_topics, committed, error_of, resolve
 from headrace._client.settings import Scrubber, consumer_config, refusal
-from headrace.ports import CommitNotSent, CommitResult, Fault, Polled
+from headrace.ports import CommitNotSent, CommitResult, Polled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from headrace.ports import CommitRequest, Committed, RebalanceListener
     from headrace.ports import TopicPartition as Place
 
-_FAULTS_MAX = 1000  # between two polls; a client that reports more says the same thing again
 _CLOSE_POLL_S = 0.01  # a poll that served a callback still waits out its time
 
 
@@ -52,8 +51,7 @@ class KafkaClient:
         self._bootstrap_servers = settings.bootstrap_servers
         self._max_poll_interval_s = settings.milliseconds("max.poll.interval.ms", 300_000)
         self._session_timeout_s = settings.milliseconds("session.timeout.ms", 45_000)
-        self._scrub = Scrubber(config)
-        self._limit = RateLimit(clock)
+        scrub = Scrubber(config)
         self._users_error_cb: Callable[[KafkaError], object] | None = config.pop("error_cb", None)
         try:
             self._consumer = Consumer(
@@ -61,7 +59,7 @@ class KafkaClient:
                 | {
                     "error_cb": self._on_error,
                     "on_commit": self._on_commit,
-                    "logger": ClientLog(clock, self._scrub),
+                    "logger": ClientLog(clock, scrub),
                 }
             )
         except (KafkaException, TypeError, ValueError) as error:
@@ -69,9 +67,7 @@ class KafkaClient:
         self._assignment = Assignment(self._consumer, cooperative=settings.cooperative)
         self._listener: RebalanceListener | None = None
         self._raised: BaseException | None = None
-        self._faults: list[Fault] = []
-        self._last_error: tuple[str, str] | None = None
-        self._fatal: KafkaError | None = None
+        self._faults = Faults(clock, scrub)
         self._commits_open = 0
         self._closed = False
         # Owner thread writes, before the closing thread starts; that one reads.
@@ -99,15 +95,15 @@ class KafkaClient:
             timeout_s,
             self._serve_errors,
         )
-        self._last_error = None
-        self._faults.clear()
+        self._faults.last = None
+        self._faults.take()
 
     def _list_topics(self, topic: str | None, timeout_s: float) -> Any:
         return self._consumer.list_topics(topic, timeout=timeout_s)
 
     def _serve_errors(self) -> tuple[str, str] | None:
         self._consumer.poll(0)
-        return self._last_error
+        return self._faults.last
 
     def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None:
         """Join the group. The listener is called inside `poll`, and inside `close`, always on the owner thread."""
@@ -132,7 +128,7 @@ class KafkaClient:
         try:
             self._assignment.in_hand = self._take(records_max, timeout_s)
         except KafkaException as exception:
-            self._note_exception(exception)
+            self._faults.raised(error_of(exception))
         except BaseException as unexpected:  # noqa: BLE001 - raised again below, when nothing is in hand
             self._raised = unexpected
         messages = self._assignment.in_hand
@@ -145,8 +141,7 @@ class KafkaClient:
         groups, errors = group(messages)
         for message in errors:
             self._note_message(message)
-        faults, self._faults = self._faults, []
-        return Polled(groups, sum(len(records) for _, _, records in groups), faults)
+        return Polled(groups, sum(len(records) for _, _, records in groups), self._faults.take())
 
     def _take(self, records_max: int, timeout_s: float) -> Messages:
         # consume() would wait for all records_max or the whole timeout.
@@ -176,7 +171,7 @@ class KafkaClient:
                 self._assignment.seek(place, moved.get(place, offset), timeout_s=0.0)
             except KafkaException as exception:
                 # It cannot be fetched again here, so it must be by another connection.
-                self._note(
+                self._faults.note(
                     "rebuild", error_of(exception).name(), "records could not be fetched again", *place
                 )
         return [m for m in messages if m.error() is not None or (m.topic(), m.partition()) not in firsts]
@@ -227,7 +222,7 @@ class KafkaClient:
         try:
             return committed(self._consumer, partitions, timeout_s)
         except Unanswered as unanswered:
-            self._note_unanswered(unanswered)
+            self._faults.unanswered(unanswered)
             return None
 
     def resolve(self, wanted: Mapping[Place, str | int], timeout_s: float) -> dict[Place, int] | None:
@@ -235,7 +230,7 @@ class KafkaClient:
         try:
             return resolve(self._consumer, wanted, timeout_s)
         except Unanswered as unanswered:
-            self._note_unanswered(unanswered)
+            self._faults.unanswered(unanswered)
             return None
 
     def earliest(self, partition: Place, timeout_s: float) -> int | None:
@@ -306,64 +301,23 @@ class KafkaClient:
     # Faults
 
     def _on_error(self, error: KafkaError) -> None:
-        self._last_error = (error.name(), self._scrub(error.str()))
-        if self._users_error_cb is not None:
-            callback = self._users_error_cb
+        self._faults.report(error)
+        callback = self._users_error_cb
+        if callback is not None:
             self._guard(lambda: callback(error))
-        kept_back = self._limit.admit(error.name())
-        if kept_back is not None:
-            more = f" ({kept_back} like it since)" if kept_back else ""
-            self._note(consume_row(error.name()).kind, error.name(), error.str() + more)
 
     def _note_message(self, message: Any) -> None:
         error = message.error()
-        if error.name() == "_FATAL":
-            self._note_fatal(error)
+        if error.name() != "_FATAL":
+            self._faults.message(message)
             return
-        offset = message.offset()
-        self._note(
-            consume_row(error.name()).kind,
-            error.name(),
-            error.str(),
-            message.topic(),
-            message.partition(),
-            offset if offset is not None and offset >= 0 else None,
-        )
-
-    def _note_fatal(self, error: KafkaError) -> None:
-        """A dead client says `_FATAL` among its records; why it died, confluent-kafka raises out of a poll."""
-        if self._fatal is None:
+        if self._faults.fatal is None:
+            # A dead client says only that; why it died, confluent-kafka raises out of a poll.
             try:
                 self._consumer.poll(0)
             except KafkaException as exception:
-                self._fatal = error_of(exception)
-        cause = self._fatal or error
-        self._note(fatal_row(cause.name()).kind, cause.name(), cause.str())
-
-    def _note_exception(self, exception: KafkaException) -> None:
-        error = error_of(exception)
-        if error.fatal():
-            self._fatal = error
-            self._note_fatal(error)
-        else:
-            self._note(consume_row(error.name()).kind, error.name(), error.str())
-
-    def _note_unanswered(self, unanswered: Unanswered) -> None:
-        kind = request_row(unanswered.code).kind
-        if kind != "retry":
-            self._note(kind, unanswered.code, unanswered.detail, unanswered.topic, unanswered.partition)
-
-    def _note(
-        self,
-        kind: str,
-        code: str,
-        detail: str,
-        topic: str | None = None,
-        partition: int | None = None,
-        offset: int | None = None,
-    ) -> None:
-        if kind != "ignore" and len(self._faults) < _FAULTS_MAX:
-            self._faults.append(Fault(kind, code, self._scrub(detail), topic, partition, offset))
+                error = error_of(exception)
+        self._faults.dead(error)
 
     # The end
 

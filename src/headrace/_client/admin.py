@@ -1,0 +1,191 @@
+"""An observer's questions to the cluster: brokers, topics, what a group committed, how far it lags.
+
+For the command line and for lag: on a client of its own, so that nobody waits for a consumer. Refuses to change
+anything. Invariant: every answer is whole or an error; no call outlasts its `timeout_s`.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar, final
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from headrace._client.failures import request_row
+from headrace._client.logs import ClientLog
+from headrace._client.lookups import error_of
+from headrace._client.settings import Scrubber, admin_config, refusal
+from headrace.errors import BrokerUnreachable, ClientFailed, NotAuthorized, TopicMissing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
+
+    from confluent_kafka import KafkaError
+
+    from headrace._client.settings import ConnectionSettings
+    from headrace.ports import TopicPartition as Place
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """One broker, as the cluster names it."""
+
+    id: int
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The cluster as its metadata tells. A broker's version is not in Kafka's protocol; ask its operator."""
+
+    id: str
+    controller: int | None
+    brokers: tuple[Broker, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionLag:
+    """One partition of a group: where it stands and how much is behind it. None where nothing is committed."""
+
+    topic: str
+    partition: int
+    committed: int | None
+    start: int
+    end: int
+
+    @property
+    def lag(self) -> int:
+        """Records (offsets, to be exact) that the group has not finished; without a commit all that exist."""
+        return max(0, self.end - max(self.start, self.committed or 0))
+
+
+@final
+class Observer:
+    """Read-only questions. Connects at the first one. Calls may come from any thread."""
+
+    def __init__(self, settings: ConnectionSettings) -> None:
+        config: Any = admin_config(settings)
+        config.pop("error_cb", None)  # the consumer's: it hears of the same brokers
+        self._bootstrap_servers = settings.bootstrap_servers
+        self._scrub = Scrubber(config)
+        self._last_error: tuple[str, str] | None = None
+        try:
+            # Its hints are partial: what comes out is typed by the methods here.
+            self._client: Any = AdminClient(
+                config | {"error_cb": self._on_error, "logger": ClientLog(time.monotonic, self._scrub)}
+            )
+        except (KafkaException, TypeError, ValueError) as error:
+            raise refusal(error, config) from None  # the cause's text may hold a secret
+
+    def cluster(self, timeout_s: float) -> Cluster:
+        """Who is there."""
+        metadata = self._metadata(timeout_s)
+        brokers = tuple(Broker(b.id, b.host, b.port) for _, b in sorted(metadata.brokers.items()))
+        controller = metadata.controller_id
+        return Cluster(metadata.cluster_id or "", controller if controller >= 0 else None, brokers)
+
+    def topics(self, timeout_s: float) -> dict[str, int]:
+        """Every topic that we may see, and its number of partitions."""
+        metadata = self._metadata(timeout_s)
+        return {name: len(topic.partitions) for name, topic in sorted(metadata.topics.items())}
+
+    def committed(self, group_id: str, topics: Sequence[str] | None, timeout_s: float) -> dict[Place, int]:
+        """What a group committed: for these topics, or for all it has commits for. Partitions without are left out."""
+        deadline = time.monotonic() + timeout_s
+        places: list[TopicPartition] | None = None
+        if topics is not None:
+            places = [TopicPartition(*place) for place in self._partitions(topics, timeout_s)]
+        request = ConsumerGroupTopicPartitions(group_id, places)
+        left_s = _left(deadline)
+        futures: dict[str, Future[Any]] = self._ask(
+            lambda: self._client.list_consumer_group_offsets([request], request_timeout=left_s)
+        )
+        found = self._result(futures[group_id], timeout_s, left_s)
+        for place in found.topic_partitions:
+            self._refuse(place.error, timeout_s)
+        return {(p.topic, p.partition): p.offset for p in found.topic_partitions if p.offset >= 0}
+
+    def offsets(self, places: Sequence[Place], timeout_s: float) -> dict[Place, tuple[int, int]]:
+        """Start and end of each partition. The end counts records of open transactions: it is the high watermark."""
+        deadline = time.monotonic() + timeout_s
+        if not places:
+            return {}
+        starts = self._list_offsets(places, OffsetSpec.earliest(), timeout_s)
+        ends = self._list_offsets(places, OffsetSpec.latest(), _left(deadline))
+        return {place: (starts[place], ends[place]) for place in places}
+
+    def _list_offsets(self, places: Sequence[Place], spec: Any, timeout_s: float) -> dict[Place, int]:
+        asked = {TopicPartition(*place): spec for place in places}
+        futures: dict[TopicPartition, Future[Any]] = self._ask(
+            lambda: self._client.list_offsets(asked, request_timeout=timeout_s)
+        )
+        return {
+            (place.topic, place.partition): self._result(future, timeout_s, timeout_s).offset
+            for place, future in futures.items()
+        }
+
+    def lag(self, group_id: str, topics: Sequence[str] | None, timeout_s: float) -> list[PartitionLag]:
+        """A group's lag: on these topics, or wherever it has commits."""
+        deadline = time.monotonic() + timeout_s
+        committed = self.committed(group_id, topics, timeout_s)
+        wanted = {topic for topic, _ in committed} if topics is None else topics
+        places = self._partitions(sorted(wanted), _left(deadline))
+        offsets = self.offsets(places, _left(deadline))
+        return [PartitionLag(*place, committed.get(place), *offsets[place]) for place in places]
+
+    def _partitions(self, topics: Sequence[str], timeout_s: float) -> list[Place]:
+        known = self._metadata(timeout_s).topics
+        missing = [topic for topic in topics if topic not in known]
+        if missing:
+            raise TopicMissing(missing)
+        return [(topic, partition) for topic in topics for partition in sorted(known[topic].partitions)]
+
+    # Errors
+
+    def _metadata(self, timeout_s: float) -> Any:
+        return self._ask(lambda: self._client.list_topics(timeout=timeout_s), timeout_s)
+
+    def _ask(self, question: Callable[[], T], timeout_s: float = 0.0) -> T:
+        try:
+            return question()
+        except KafkaException as exception:
+            self._refuse(error_of(exception), timeout_s)
+            raise
+
+    def _result(self, future: Future[Any], timeout_s: float, left_s: float) -> Any:
+        try:
+            # The client's own bound comes first; this one is for a client that hangs.
+            return future.result(left_s + 1.0)
+        except KafkaException as exception:
+            self._refuse(error_of(exception), timeout_s)
+            raise
+        except TimeoutError:
+            raise BrokerUnreachable(self._bootstrap_servers, timeout_s) from None
+
+    def _refuse(self, error: KafkaError | None, timeout_s: float) -> None:
+        if error is None:
+            return
+        code, detail = error.name(), self._scrub(error.str())
+        kind = request_row(code).kind
+        if kind == "retry" and self._last_error is not None:
+            # "Timed out" hides why; the last transport error says it.
+            code, detail = self._last_error
+            kind = "not_authorized" if request_row(code).kind == "not_authorized" else kind
+        if kind == "not_authorized":
+            raise NotAuthorized(f"the cluster at {self._bootstrap_servers}", detail)
+        if kind == "retry":
+            raise BrokerUnreachable(self._bootstrap_servers, timeout_s, f"{code}: {detail}")
+        raise ClientFailed(code, detail)
+
+    def _on_error(self, error: KafkaError) -> None:
+        self._last_error = (error.name(), self._scrub(error.str()))
+
+
+def _left(deadline: float) -> float:
+    return max(0.01, deadline - time.monotonic())

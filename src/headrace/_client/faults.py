@@ -1,0 +1,99 @@
+"""What a consumer reports beside records, gathered until the next poll hands it over.
+
+Decides nothing: `failures` has the kinds. Invariant: bounded, scrubbed of secrets, and an outage's thousand reports
+are a few.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+from headrace._client.failures import consume_row, fatal_row, request_row
+from headrace._client.logs import RateLimit
+from headrace.ports import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from confluent_kafka import KafkaError
+
+    from headrace._client.lookups import Unanswered
+    from headrace._client.settings import Scrubber
+
+FAULTS_MAX = 1000
+"""Between two polls. A client that reports more says the same things again."""
+
+
+@final
+class Faults:
+    """Owner thread only."""
+
+    __slots__ = ("_faults", "_limit", "_scrub", "fatal", "last")
+
+    def __init__(self, clock: Callable[[], float], scrub: Scrubber) -> None:
+        self._scrub = scrub
+        self._limit = RateLimit(clock)
+        self._faults: list[Fault] = []
+        self.last: tuple[str, str] | None = None
+        """The client's last report, code and text: it says why a request timed out."""
+        self.fatal: KafkaError | None = None
+        """What the client died of, once that is known."""
+
+    def take(self) -> list[Fault]:
+        """All since the last call."""
+        faults, self._faults = self._faults, []
+        return faults
+
+    def report(self, error: KafkaError) -> None:
+        """The client's error callback, which repeats itself: one of each code per `logs.QUIET_S`."""
+        self.last = (error.name(), self._scrub(error.str()))
+        kept_back = self._limit.admit(error.name())
+        if kept_back is not None:
+            more = f" ({kept_back} like it since)" if kept_back else ""
+            self.note(consume_row(error.name()).kind, error.name(), error.str() + more)
+
+    def message(self, message: Any) -> None:
+        """An error among the records."""
+        error: KafkaError = message.error()
+        offset: int | None = message.offset()
+        self.note(
+            consume_row(error.name()).kind,
+            error.name(),
+            error.str(),
+            message.topic(),
+            message.partition(),
+            offset if offset is not None and offset >= 0 else None,
+        )
+
+    def dead(self, error: KafkaError) -> None:
+        """The client died of `error`, or of the cause that was heard of before."""
+        if error.name() != "_FATAL":
+            self.fatal = error
+        cause = self.fatal or error
+        self.note(fatal_row(cause.name()).kind, cause.name(), cause.str())
+
+    def raised(self, error: KafkaError) -> None:
+        """An error that came as an exception: confluent-kafka raises a fatal one out of a poll, with its cause's code."""
+        if error.fatal():
+            self.dead(error)
+        else:
+            self.note(consume_row(error.name()).kind, error.name(), error.str())
+
+    def unanswered(self, question: Unanswered) -> None:
+        """A look-up was refused. One that merely got no answer is no fault: it is asked again."""
+        kind = request_row(question.code).kind
+        if kind != "retry":
+            self.note(kind, question.code, question.detail, question.topic, question.partition)
+
+    def note(
+        self,
+        kind: str,
+        code: str,
+        detail: str,
+        topic: str | None = None,
+        partition: int | None = None,
+        offset: int | None = None,
+    ) -> None:
+        """Add one fault."""
+        if kind != "ignore" and len(self._faults) < FAULTS_MAX:
+            self._faults.append(Fault(kind, code, self._scrub(detail), topic, partition, offset))
