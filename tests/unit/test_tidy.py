@@ -39,9 +39,10 @@ CORE_MAY_IMPORT = {
 CORE_MAY_NOT_CALL = {"open", "print", "input", "exec", "eval", "breakpoint", "__import__"}
 
 # What makes a container or something that others can change: held by a module, it is state that no one owns.
+# A ContextVar is not among them: its values belong to contexts, and Python asks to make it at module level.
 MUTABLE_CALLS = {
     "list", "dict", "set", "bytearray", "array", "defaultdict", "deque", "Counter", "OrderedDict", "ChainMap", "count",
-    "Queue", "SimpleQueue", "LifoQueue", "Lock", "RLock", "Condition", "Event", "Semaphore", "local", "ContextVar",
+    "Queue", "SimpleQueue", "LifoQueue", "Lock", "RLock", "Condition", "Event", "Semaphore", "local",
     "WeakKeyDictionary", "WeakValueDictionary", "WeakSet",
 }  # fmt: skip
 MUTATING_METHODS = {
