@@ -199,8 +199,6 @@ def _gaps_body(beyond: FinishedBeyond, coding: int, bits_max: int) -> _Body:
         if count == len(gaps):
             break
     kept = count if coding == _FINISHED_GAPS else 0
-    if coding == _RUN_EDGES:
-        count -= count % 2
     if coding != _FINISHED_GAPS and count:
         kept = beyond.finished_below(entries[count - 1])
     return _Body(coding, kept, bits + 8 * len(_varint(count)), rice, gaps[:count])
@@ -242,7 +240,7 @@ def _read_body(base: int, tag: int, body: bytes) -> Decoded:
         lows = [int(binary[low : low + rice], 2) for low in range(0, count * rice, rice)]
     gaps = [(len(ones) << rice) + low for ones, low in zip(unary, lows, strict=False)]
     entries = list(accumulate(gaps, lambda last, gap: last + gap + 1, initial=base - 1))[1:]
-    if coding == _RUN_EDGES:
+    if coding == _RUN_EDGES:  # the start of a run whose end did not fit tells nothing
         return _from_runs(base, zip(entries[::2], entries[1::2], strict=False))
     after = [entry + 1 for entry in entries]
     if coding == _FINISHED_GAPS:

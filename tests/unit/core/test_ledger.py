@@ -338,16 +338,17 @@ def test_a_restart_before_anything_is_delivered_keeps_the_whole_map() -> None:
     assert again.finished == 30
 
 
-def test_unfinished_records_right_before_the_carried_part_are_not_taken_for_a_gap() -> None:
+@pytest.mark.parametrize("every", [97, 1_000])  # gaps between unfinished offsets, and edges of runs
+def test_unfinished_records_right_before_the_carried_part_are_not_taken_for_a_gap(every: int) -> None:
     ledger = delivered(0, *range(1_000))
-    ledger.finish_run(20, 980)
+    ledger.finish([seq for seq in range(20, 1_000) if seq % every])
     second = restarted(ledger)
     second.deliver(range(10))
     second.finish([0, 1])
     third = restarted(second)
     first = third.deliver(range(2, 1_000))
     assert third.already_finished(first, 18) == b""
-    assert third.pending == 18
+    assert third.pending == 18 + sum(seq % every == 0 for seq in range(20, 1_000))
 
 
 def test_a_position_past_the_map_ends_the_restoring() -> None:

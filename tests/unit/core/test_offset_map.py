@@ -157,6 +157,13 @@ def test_each_coding_is_used_where_it_is_the_smallest(coding: int, finished: set
     assert base_epoch_topic_tag[3] & 3 == coding
 
 
+@pytest.mark.parametrize("limit", [60, 61, 62, 63, 64, 4_096])
+def test_a_bitset_over_gaps_of_the_log_is_cut_at_the_limit(limit: int) -> None:
+    shuffler = seeded(limit)
+    offsets = [offset for offset in range(900) if offset % 10]
+    assert check(offsets, {offset for offset in offsets[1:] if shuffler.random() < 0.5}, limit).finished > 90
+
+
 def test_one_percent_of_holes_in_300_000_records_fits_but_for_a_few() -> None:
     shuffler = seeded(300_000)
     offsets = list(range(300_000))
