@@ -1,1 +1,89 @@
-"""Headrace: a Kafka consumer runtime for Python."""
+"""Headrace: a Kafka consumer runtime for Python.
+
+Keyed parallelism inside a partition, commits of only what is finished, rebalances that neither lose nor wedge.
+Public is what this module and `headrace.testing` export.
+"""
+
+from headrace._core.snapshot import (
+    CountersSnapshot,
+    EngineSnapshot,
+    PartitionSnapshot,
+    SubscriptionSnapshot,
+)
+from headrace._core.states import AppState
+from headrace._execute.scope import current_worker_resource as worker_resource
+from headrace._runtime.deliveries import Delivery
+from headrace._runtime.snapshots import Snapshot
+from headrace.app import App
+from headrace.config import Batching, Budgets, Commit, RetryPolicy, Timeouts
+from headrace.errors import (
+    AppStateError,
+    BrokerUnreachable,
+    ClientFailed,
+    ConfigError,
+    DeadLetterFailed,
+    DecodeFailed,
+    FatalError,
+    Fenced,
+    ForcedStop,
+    HandlerError,
+    HandlerStopped,
+    HandlerTimeout,
+    HeadraceError,
+    InternalFailure,
+    LifespanFailed,
+    NotAuthorized,
+    OffsetUnavailable,
+    ProduceFailed,
+    RecordFailed,
+    TopicMissing,
+    WorkerDied,
+    WorkersFailed,
+    WouldDeadlock,
+)
+from headrace.outcomes import Reject, RetryLater
+from headrace.records import Batch, Record
+
+__all__ = [
+    "App",
+    "AppState",
+    "AppStateError",
+    "Batch",
+    "Batching",
+    "BrokerUnreachable",
+    "Budgets",
+    "ClientFailed",
+    "Commit",
+    "ConfigError",
+    "CountersSnapshot",
+    "DeadLetterFailed",
+    "DecodeFailed",
+    "Delivery",
+    "EngineSnapshot",
+    "FatalError",
+    "Fenced",
+    "ForcedStop",
+    "HandlerError",
+    "HandlerStopped",
+    "HandlerTimeout",
+    "HeadraceError",
+    "InternalFailure",
+    "LifespanFailed",
+    "NotAuthorized",
+    "OffsetUnavailable",
+    "PartitionSnapshot",
+    "ProduceFailed",
+    "Record",
+    "RecordFailed",
+    "Reject",
+    "RetryLater",
+    "RetryPolicy",
+    "Snapshot",
+    "SubscriptionSnapshot",
+    "Timeouts",
+    "TopicMissing",
+    "WorkerDied",
+    "WorkersFailed",
+    "WouldDeadlock",
+    "worker_resource",
+]

@@ -14,36 +14,22 @@ from headrace.errors import ConfigError
 
 def require_range(key: str, value: float, low: float, high: float) -> None:
     """Raise `ConfigError` unless `low <= value <= high`; NaN and booleans are refused too."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not low <= value <= high
-    ):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         upper = "" if math.isinf(high) else f" to {high:g}"
-        expected = (
-            f"a number of at least {low:g}"
-            if math.isinf(high)
-            else f"a number from {low:g}{upper}"
-        )
+        expected = f"a number of at least {low:g}" if math.isinf(high) else f"a number from {low:g}{upper}"
         raise ConfigError(key, value, expected)
 
 
 def require_count(key: str, value: int, low: int, high: int) -> None:
     """Raise `ConfigError` unless `value` is an int with `low <= value <= high`."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int)
-        or not low <= value <= high
-    ):
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise ConfigError(key, value, f"a whole number from {low} to {high}")
 
 
 def require_choice(key: str, value: object, choices: tuple[object, ...]) -> None:
     """Raise `ConfigError` unless `value` is one of `choices`."""
     if value not in choices:
-        raise ConfigError(
-            key, value, "one of " + ", ".join(repr(choice) for choice in choices)
-        )
+        raise ConfigError(key, value, "one of " + ", ".join(repr(choice) for choice in choices))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +59,7 @@ class Commit:
             require_count("Commit.every_records", self.every_records, 1, 10_000_000)
         require_range("Commit.timeout_s", self.timeout_s, 0.1, 300)
         require_range("Commit.backoff_initial_s", self.backoff_initial_s, 0.001, 60)
-        require_range(
-            "Commit.backoff_max_s", self.backoff_max_s, self.backoff_initial_s, 600
-        )
+        require_range("Commit.backoff_max_s", self.backoff_max_s, self.backoff_initial_s, 600)
         require_range("Commit.alert_after_s", self.alert_after_s, 0.1, 86_400)
 
 
@@ -146,19 +130,11 @@ class Budgets:
     parked_records_max: int = 50_000
 
     def __post_init__(self) -> None:
-        require_count(
-            "Budgets.queued_records_max", self.queued_records_max, 1, 10_000_000
-        )
-        require_count(
-            "Budgets.lookahead_records_max", self.lookahead_records_max, 1, 10_000_000
-        )
-        require_count(
-            "Budgets.partition_bytes_max", self.partition_bytes_max, 1024, 1 << 40
-        )
+        require_count("Budgets.queued_records_max", self.queued_records_max, 1, 10_000_000)
+        require_count("Budgets.lookahead_records_max", self.lookahead_records_max, 1, 10_000_000)
+        require_count("Budgets.partition_bytes_max", self.partition_bytes_max, 1024, 1 << 40)
         require_count("Budgets.total_bytes_max", self.total_bytes_max, 1024, 1 << 40)
-        require_count(
-            "Budgets.parked_records_max", self.parked_records_max, 1, 10_000_000
-        )
+        require_count("Budgets.parked_records_max", self.parked_records_max, 1, 10_000_000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,9 +54,7 @@ class WouldDeadlock(HeadraceError):
 
     def __init__(self, call: str, instead: str) -> None:
         self.call = call
-        super().__init__(
-            f"{call} would block the handlers' own event loop for ever; use {instead}"
-        )
+        super().__init__(f"{call} would block the handlers' own event loop for ever; use {instead}")
 
 
 class FatalError(HeadraceError):
@@ -67,9 +65,7 @@ class FatalError(HeadraceError):
 class BrokerUnreachable(FatalError):
     """No broker answered in time at start. Check the address and the network, or set `Timeouts(connect_s=None)` to keep trying."""
 
-    def __init__(
-        self, bootstrap_servers: str, waited_s: float, detail: str = ""
-    ) -> None:
+    def __init__(self, bootstrap_servers: str, waited_s: float, detail: str = "") -> None:
         self.bootstrap_servers = bootstrap_servers
         self.waited_s = waited_s
         tail = f" ({detail})" if detail else ""
@@ -98,9 +94,7 @@ class NotAuthorized(FatalError):
     def __init__(self, what: str, detail: str) -> None:
         self.what = what
         self.detail = detail
-        super().__init__(
-            f"not authorized for {what}: {detail}; grant the ACL or correct the credentials"
-        )
+        super().__init__(f"not authorized for {what}: {detail}; grant the ACL or correct the credentials")
 
 
 @final
@@ -127,18 +121,12 @@ class ClientFailed(FatalError):
 class OffsetUnavailable(FatalError):
     """A partition has no committed offset, or one that no longer exists, and the subscription says to stop then."""
 
-    def __init__(
-        self, topic: str, partition: int, offset: int | None, setting: str
-    ) -> None:
+    def __init__(self, topic: str, partition: int, offset: int | None, setting: str) -> None:
         self.topic = topic
         self.partition = partition
         self.offset = offset
         self.setting = setting
-        found = (
-            "no committed offset"
-            if offset is None
-            else f"offset {offset} does not exist (any more)"
-        )
+        found = "no committed offset" if offset is None else f"offset {offset} does not exist (any more)"
         super().__init__(
             f"{topic}[{partition}]: {found}, and {setting} says to stop; "
             f"set {setting} to 'earliest' or 'latest', or seek the group to a valid offset"
@@ -176,18 +164,14 @@ class DeadLetterFailed(FatalError):
         self.topic = topic
         self.dead_letter_topic = dead_letter_topic
         self.detail = detail
-        super().__init__(
-            f"a record of {topic} could not be written to {dead_letter_topic}: {detail}"
-        )
+        super().__init__(f"a record of {topic} could not be written to {dead_letter_topic}: {detail}")
 
 
 @final
 class HandlerStopped(FatalError):
     """A handler raised `SystemExit`, `KeyboardInterrupt` or `MemoryError`: the app stops and that record is not finished."""
 
-    def __init__(
-        self, topic: str, partition: int, offset: int, cause: BaseException
-    ) -> None:
+    def __init__(self, topic: str, partition: int, offset: int, cause: BaseException) -> None:
         self.topic = topic
         self.partition = partition
         self.offset = offset
@@ -258,6 +242,24 @@ class WorkerDied(HeadraceError):
     def __init__(self, pid: int, exit_code: int | None) -> None:
         self.pid = pid
         self.exit_code = exit_code
-        super().__init__(
-            f"worker process {pid} died with exit code {exit_code} while it ran this record"
-        )
+        super().__init__(f"worker process {pid} died with exit code {exit_code} while it ran this record")
+
+
+@final
+class LifespanFailed(FatalError):
+    """A lifespan or worker resource raised while it was entered; nothing was consumed."""
+
+    def __init__(self, what: str, cause: BaseException) -> None:
+        self.what = what
+        self.__cause__ = cause
+        super().__init__(f"{what} raised {type(cause).__name__} while it was entered: {cause}")
+
+
+@final
+class WorkersFailed(FatalError):
+    """Worker processes cannot be started, or keep dying while they start. The cause says why."""
+
+    def __init__(self, subscription: str, cause: BaseException) -> None:
+        self.subscription = subscription
+        self.__cause__ = cause
+        super().__init__(f"worker processes of {subscription} cannot run: {cause}")

@@ -10,7 +10,7 @@ from typing import final
 
 
 @final
-class RetryLater(Exception):  # noqa: N818 - an instruction, not an error; it reads as `raise RetryLater(5)`
+class RetryLater(Exception):
     """Ask for this record again after `after_s` seconds, without counting an attempt unless told to.
 
     Its key waits; other keys go on. With `count_attempt=True` the try counts towards `RetryPolicy.attempts_max`.
@@ -30,7 +30,7 @@ class RetryLater(Exception):  # noqa: N818 - an instruction, not an error; it re
 
 
 @final
-class Reject(Exception):  # noqa: N818 - an instruction, not an error; it reads as `raise Reject("no such account")`
+class Reject(Exception):
     """Give this record up at once: no retry, straight to `on_exhausted` (dead letter, stop or skip)."""
 
     def __init__(self, reason: str) -> None:

@@ -69,9 +69,9 @@ class Fault:
 class Polled:
     """One poll: records grouped by partition, in offset order within each, and faults."""
 
-    groups: list[tuple[str, int, list[Source]]] = field(default_factory=list)
+    groups: list[tuple[str, int, list[Source]]] = field(default_factory=list[tuple[str, int, "list[Source]"]])
     count: int = 0
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list[Fault])
 
 
 class RebalanceListener(Protocol):
@@ -81,67 +81,103 @@ class RebalanceListener(Protocol):
     the callback, for the rest); `on_revoke` returns when the partitions may go.
     """
 
-    def on_assign(self, partitions: Sequence[TopicPartition]) -> None: ...
-    def on_revoke(self, partitions: Sequence[TopicPartition]) -> None: ...
-    def on_lost(self, partitions: Sequence[TopicPartition]) -> None: ...
-    def on_commit(self, results: Sequence[CommitResult]) -> None: ...
+    def on_assign(self, partitions: Sequence[TopicPartition]) -> None:
+        """These are ours; called inside `poll`."""
+        ...
+
+    def on_revoke(self, partitions: Sequence[TopicPartition]) -> None:
+        """The group takes these back; may take as long as the drain."""
+        ...
+
+    def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
+        """These were taken without asking."""
+        ...
+
+    def on_commit(self, results: Sequence[CommitResult]) -> None:
+        """An answer to a commit."""
+        ...
 
 
 class Client(Protocol):
     """One Kafka consumer, as the owner thread uses it. Raises `FatalError` children for what cannot be cured."""
 
     @property
-    def max_poll_interval_s(self) -> float: ...
+    def max_poll_interval_s(self) -> float:
+        """How long the group waits for a poll before it gives up on us."""
+        ...
+
     @property
-    def session_timeout_s(self) -> float: ...
+    def session_timeout_s(self) -> float:
+        """How long the group waits for a heartbeat."""
+        ...
 
     def check(self, topics: Sequence[str], timeout_s: float | None) -> None:
         """Wait for a broker and see that the topics exist; raises `BrokerUnreachable`, `TopicMissing`, `NotAuthorized`."""
+        ...
 
     def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None:
         """Join the group. A name that starts with ^ is a pattern in librdkafka's dialect (POSIX extended)."""
+        ...
 
     def poll(self, records_max: int, timeout_s: float) -> Polled:
         """Up to `records_max` records; waits at most `timeout_s` for the first and not at all for the rest."""
+        ...
 
     def committed(self, partitions: Sequence[TopicPartition], timeout_s: float) -> list[Committed] | None:
         """What the group committed, or None if that could not be read in time (the caller tries again)."""
+        ...
 
     def resolve(
         self, wanted: Mapping[TopicPartition, str | int], timeout_s: float
     ) -> dict[TopicPartition, int] | None:
         """Offsets for "earliest", "latest" or a timestamp in ms (the first record at or after it, else the end); None if not in time."""
+        ...
 
     def earliest(self, partition: TopicPartition, timeout_s: float) -> int | None:
         """The first offset that still exists, or None if that could not be read in time."""
+        ...
 
     def assign(self, starts: Mapping[TopicPartition, int]) -> None:
         """Begin to fetch these partitions at these offsets, beside those already assigned."""
+        ...
 
     def unassign(self, partitions: Sequence[TopicPartition]) -> None:
         """Stop fetching these. Partitions that were never assigned to the client are ignored."""
+        ...
 
     def reassign(self, partition: TopicPartition, offset: int) -> None:
         """Unassign and assign one partition: the cure for one that fell silent."""
+        ...
 
-    def pause(self, partitions: Sequence[TopicPartition]) -> None: ...
-    def resume(self, partitions: Sequence[TopicPartition]) -> None: ...
-    def seek(self, partition: TopicPartition, offset: int, timeout_s: float) -> None: ...
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        """Stop fetching these; unknown ones are ignored."""
+        ...
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None:
+        """Fetch these again."""
+        ...
+
+    def seek(self, partition: TopicPartition, offset: int, timeout_s: float) -> None:
+        """Continue this partition at `offset`."""
+        ...
 
     def positions(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """The client's positions, local and cheap; partitions without one are left out."""
+        ...
 
     def commit(self, requests: Sequence[CommitRequest]) -> None:
         """Send one asynchronous commit; the answer comes to `on_commit`, inside a later `poll`. Never blocks.
 
         Raises `CommitNotSent` if the client refuses it at once.
         """
+        ...
 
     def close(self, timeout_s: float) -> bool:
         """Leave the group (unless a static member) and free the client; False if it did not end in time and was left behind."""
+        ...
 
 
-class CommitNotSent(Exception):  # noqa: N818 - not a failure: the offsets stay dirty and are sent later
+class CommitNotSent(Exception):
     """The client refused to send a commit; `code` says why."""
 
     def __init__(self, code: str) -> None:
@@ -169,29 +205,39 @@ class Executor(Protocol):
     later ones of its lane in that list are given back (`Finished.returned`).
     """
 
-    def submit(self, records: list[Record[Any, Any]]) -> None: ...
+    def submit(self, records: list[Record[Any, Any]]) -> None:
+        """Take a claim list of one tenure."""
+        ...
 
     def recall(self, tenures: Sequence[object] | None) -> list[Record[Any, Any]]:
         """Take back every record not yet claimed of these tenures (None: of all), in order. Afterwards none of them starts."""
+        ...
 
     def cancel(self, tenures: Sequence[object]) -> None:
         """Ask running handlers of these tenures to end (cancels `async` ones; threads and processes cannot be)."""
+        ...
 
     def pulse(self, now: float) -> None:
         """Called about every 20 ms while work is in flight: report finished records of chunks whose current record is slow,
-        and give back what such chunks have not claimed."""
+        and give back what such chunks have not claimed.
+        """
+        ...
 
     def running(self) -> list[Running]:
         """The handlers that run now, oldest first. May be called from any thread."""
+        ...
 
     def stack_of(self, running: Running) -> str | None:
         """The stack of that handler where it can be had, else None."""
+        ...
 
     def busy_workers(self) -> int:
         """Workers that run a handler now. May be called from any thread."""
+        ...
 
     def close(self, timeout_s: float) -> list[str]:
         """End the workers; returns the names of those that did not end in time (they are daemons and are abandoned)."""
+        ...
 
 
 class Producer(Protocol):
@@ -207,6 +253,8 @@ class Producer(Protocol):
         done: Callable[[Exception | None], None],
     ) -> None:
         """Produce one record. `done` is called once, on the producer's thread, with None or a `ProduceFailed`."""
+        ...
 
     def close(self, timeout_s: float) -> int:
         """Flush and end; returns how many records were still unacknowledged."""
+        ...

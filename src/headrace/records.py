@@ -24,12 +24,30 @@ Headers = tuple[tuple[str, bytes | None], ...]
 class Source(Protocol):
     """What the client hands over for one record: confluent-kafka's `Message`, or a stand-in with the same calls."""
 
-    def offset(self) -> int | None: ...
-    def key(self) -> Any: ...
-    def value(self) -> Any: ...
-    def headers(self) -> Any: ...
-    def timestamp(self) -> tuple[int, int]: ...
-    def leader_epoch(self) -> int | None: ...
+    def offset(self) -> int | None:
+        """Offset of the record."""
+        ...
+
+    def key(self) -> Any:
+        """The key's bytes, or None."""
+        ...
+
+    def value(self) -> Any:
+        """The value's bytes, or None."""
+        ...
+
+    def headers(self) -> Any:
+        """A list of (name, bytes or None), or None."""
+        ...
+
+    def timestamp(self) -> tuple[int, int]:
+        """(kind, milliseconds); kind 0 is "none"."""
+        ...
+
+    def leader_epoch(self) -> int | None:
+        """Epoch of the partition's leader, or None."""
+        ...
+
     def __len__(self) -> int: ...
 
 
@@ -41,10 +59,12 @@ class Holder(Protocol):
     epoch: int
     open: bool
 
-    def acknowledge(self, record: Record[Any, Any]) -> bool: ...
+    def acknowledge(self, record: Record[Any, Any]) -> bool:
+        """Pass `record.ack()` on."""
+        ...
 
 
-_UNSET: Any = type("Unset", (), {"__repr__": lambda _: "<not decoded>"})()
+_UNSET: Any = object()
 
 
 @final

@@ -67,15 +67,9 @@ class SubscriptionSettings:
         require_count("concurrency", self.concurrency, 1, 100_000)
         if self.workers is not None:
             require_count("workers", self.workers, 1, 1024)
-        require_choice(
-            "run_in", self.run_in, ("auto", "threads", "asyncio", "processes")
-        )
-        require_choice(
-            "on_exhausted", self.on_exhausted, (None, "dead_letter", "stop", "skip")
-        )
-        require_choice(
-            "on_dead_letter_failure", self.on_dead_letter_failure, ("wait", "stop")
-        )
+        require_choice("run_in", self.run_in, ("auto", "threads", "asyncio", "processes"))
+        require_choice("on_exhausted", self.on_exhausted, (None, "dead_letter", "stop", "skip"))
+        require_choice("on_dead_letter_failure", self.on_dead_letter_failure, ("wait", "stop"))
         if self.timeout_s is not None:
             require_range("timeout_s", self.timeout_s, 0.001, 86_400)
         if not isinstance(self.start_if_no_offset, datetime):
@@ -90,12 +84,8 @@ class SubscriptionSettings:
                 self.start_if_no_offset,
                 "a datetime with a time zone",
             )
-        require_choice(
-            "on_out_of_range", self.on_out_of_range, ("stop", "earliest", "latest")
-        )
-        require_choice(
-            "guarantee", self.guarantee, ("at_least_once", "at_most_once", "none")
-        )
+        require_choice("on_out_of_range", self.on_out_of_range, ("stop", "earliest", "latest"))
+        require_choice("guarantee", self.guarantee, ("at_least_once", "at_most_once", "none"))
         require_choice("ack", self.ack, ("on_return", "manual"))
         self._check_combinations()
 
@@ -116,15 +106,11 @@ class SubscriptionSettings:
             try:
                 re.compile(self.pattern)
             except re.error as error:
-                raise ConfigError(
-                    "pattern", self.pattern, f"a regular expression ({error})"
-                ) from error
+                raise ConfigError("pattern", self.pattern, f"a regular expression ({error})") from error
 
     def _check_combinations(self) -> None:
         if self.on_exhausted == "dead_letter" and self.dead_letter is None:
-            raise ConfigError(
-                "on_exhausted", "dead_letter", "dead_letter= to name a topic"
-            )
+            raise ConfigError("on_exhausted", "dead_letter", "dead_letter= to name a topic")
         if self.dead_letter is not None and self.on_exhausted in ("stop", "skip"):
             raise ConfigError(
                 "dead_letter",
@@ -138,9 +124,7 @@ class SubscriptionSettings:
                 "a topic that this subscription does not read",
             )
         if self.guarantee != "at_least_once" and self.ack == "manual":
-            raise ConfigError(
-                "ack", "manual", f"'on_return', since guarantee is {self.guarantee!r}"
-            )
+            raise ConfigError("ack", "manual", f"'on_return', since guarantee is {self.guarantee!r}")
         if self.ack == "manual" and self.batch is not None:
             raise ConfigError(
                 "ack",

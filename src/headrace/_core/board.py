@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Counters:
-    """Totals of one connection since it started. Every fetched record ends in exactly one of the first four sums:
-    finished (succeeded, filtered, skipped, dead lettered), dropped, or still unfinished in a tenure.
+    """Totals of one connection since it started.
+
+    Every fetched record is finished (handled, filtered, restored, skipped, dead lettered or acknowledged), dropped
+    with its tenure, or still unfinished in one.
     """
 
     fetched: int = 0

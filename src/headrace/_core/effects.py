@@ -51,13 +51,6 @@ class SendCommit:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadPositions:
-    """Read the client's positions of these idle partitions; answer with `PositionsRead`."""
-
-    partitions: Sequence[TopicPartition]
-
-
-@dataclass(frozen=True, slots=True)
 class Pause:
     """Stop fetching these."""
 
@@ -115,7 +108,6 @@ Effect = (
     | Recall
     | Cancel
     | SendCommit
-    | ReadPositions
     | Pause
     | Resume
     | Seek

@@ -6,9 +6,11 @@ record's value. Refuses to know who listens.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, fields
 from typing import ClassVar
+
+# The numbers of `logging`, which the core may not import.
+DEBUG, INFO, WARNING, ERROR = 10, 20, 30, 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +18,7 @@ class Notice:
     """Base of every notice. `name` is stable and documented; `level` is a `logging` level."""
 
     name: ClassVar[str] = "notice"
-    level: ClassVar[int] = logging.INFO
+    level: ClassVar[int] = INFO
 
     def facts(self) -> dict[str, object]:
         """The notice's fields by name."""
@@ -54,7 +56,7 @@ class OffsetMapRejected(Notice):
     """A commit's metadata is not an offset map of ours for that offset: records beyond it are handled again."""
 
     name: ClassVar[str] = "offset_map_rejected"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     topic: str
     partition: int
     reason: str
@@ -65,7 +67,7 @@ class OffsetMapTruncated(Notice):
     """The map of finished records did not fit into the commit: a restart now would handle `dropped` records again."""
 
     name: ClassVar[str] = "offset_map_truncated"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     topic: str
     partition: int
     dropped: int
@@ -100,7 +102,7 @@ class RevokeUnconfirmed(Notice):
     """The last commit of a revoked partition was refused: its new owner may repeat what was unconfirmed."""
 
     name: ClassVar[str] = "revoke_unconfirmed"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     topic: str
     partition: int
     offset: int
@@ -112,7 +114,7 @@ class PartitionLost(Notice):
     """A partition was taken without asking: what was not committed will be handled again by its new owner."""
 
     name: ClassVar[str] = "partition_lost"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     topic: str
     partition: int
     epoch: int
@@ -136,7 +138,7 @@ class CommitRefused(Notice):
     """Commits are refused or unanswered; the offsets stay dirty and are sent again. One line per episode and doubling."""
 
     name: ClassVar[str] = "commit_refused"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     code: str
     count: int
     age_s: float
@@ -156,7 +158,7 @@ class CommitOverdue(Notice):
     """Finished work has stayed uncommitted for longer than `Commit.alert_after_s`."""
 
     name: ClassVar[str] = "commit_overdue"
-    level: ClassVar[int] = logging.ERROR
+    level: ClassVar[int] = ERROR
     age_s: float
     code: str
 
@@ -166,7 +168,7 @@ class CommitWentBack(Notice):
     """An older commit was written after a newer one; the newer offset is sent again."""
 
     name: ClassVar[str] = "commit_went_back"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     topic: str
     partition: int
     written: int
@@ -178,7 +180,7 @@ class RecordRetried(Notice):
     """A record failed and waits for its next try."""
 
     name: ClassVar[str] = "record_retried"
-    level: ClassVar[int] = logging.DEBUG
+    level: ClassVar[int] = DEBUG
     topic: str
     partition: int
     offset: int
@@ -192,7 +194,7 @@ class RecordSkipped(Notice):
     """A record was given up and counts as finished."""
 
     name: ClassVar[str] = "record_skipped"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     topic: str
     partition: int
     offset: int
@@ -205,7 +207,7 @@ class RecordDeadLettered(Notice):
     """A record was given up; the broker acknowledged its dead letter."""
 
     name: ClassVar[str] = "record_dead_lettered"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     topic: str
     partition: int
     offset: int
@@ -217,7 +219,7 @@ class DeadLetterRefused(Notice):
     """A dead letter was not acknowledged; it is tried again and its key waits."""
 
     name: ClassVar[str] = "dead_letter_refused"
-    level: ClassVar[int] = logging.ERROR
+    level: ClassVar[int] = ERROR
     topic: str
     partition: int
     offset: int
@@ -230,7 +232,7 @@ class IntakePaused(Notice):
     """A partition reached one of its budgets; `head` is its first unfinished offset."""
 
     name: ClassVar[str] = "intake_paused"
-    level: ClassVar[int] = logging.DEBUG
+    level: ClassVar[int] = DEBUG
     topic: str
     partition: int
     reason: str
@@ -242,7 +244,7 @@ class HandlerHung(Notice):
     """A handler runs for longer than `Timeouts.hung_after_s`."""
 
     name: ClassVar[str] = "handler_hung"
-    level: ClassVar[int] = logging.ERROR
+    level: ClassVar[int] = ERROR
     topic: str
     partition: int
     offset: int
@@ -256,7 +258,7 @@ class DrainOverran(Notice):
     """Handlers did not end within the drain's budget; they were cancelled or marked stale."""
 
     name: ClassVar[str] = "drain_overran"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     budget_s: float
     running: str
 
@@ -266,7 +268,7 @@ class OffsetsUnreadable(Notice):
     """The committed offsets of newly assigned partitions could not be read; nothing of them runs until they are."""
 
     name: ClassVar[str] = "offsets_unreadable"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     partitions: str
     tries: int
 
@@ -276,7 +278,7 @@ class OffsetOutOfRange(Notice):
     """The position of a partition does not exist (any more); `target` is where it goes on. Records may be missing."""
 
     name: ClassVar[str] = "offset_out_of_range"
-    level: ClassVar[int] = logging.ERROR
+    level: ClassVar[int] = ERROR
     topic: str
     partition: int
     offset: int | None
@@ -288,7 +290,7 @@ class ClientFault(Notice):
     """The Kafka client reported an error that it deals with itself."""
 
     name: ClassVar[str] = "client_fault"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     code: str
     detail: str
 
@@ -298,7 +300,7 @@ class ConnectionRebuilt(Notice):
     """The connection was closed and made anew."""
 
     name: ClassVar[str] = "connection_rebuilt"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     reason: str
     count: int
 
@@ -308,7 +310,7 @@ class HookOverran(Notice):
     """A hook took longer than `Timeouts.hook_s`, or raised."""
 
     name: ClassVar[str] = "hook_overran"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     hook: str
     problem: str
 
@@ -318,7 +320,7 @@ class PartitionReassigned(Notice):
     """A partition had lag but stayed silent; it was assigned again to wake its fetcher."""
 
     name: ClassVar[str] = "partition_reassigned"
-    level: ClassVar[int] = logging.WARNING
+    level: ClassVar[int] = WARNING
     topic: str
     partition: int
     position: int

@@ -210,6 +210,10 @@ class Settlement:
             if isinstance(error, STOPPING):
                 self._stop(tenure, record, error)
             return
+        if record._previous is not None:
+            # An earlier record of its lane failed with it, in one batch: it waits for that one and is handled again.
+            tenure.lanes.put_back([record])
+            return
         board.counters.failed += 1
         if record.offset in tenure.early_acks:  # Its user called it finished before the handler raised.
             tenure.early_acks.discard(record.offset)

@@ -1,0 +1,1 @@
+"""The command line. Decides nothing: every command calls what the library offers."""

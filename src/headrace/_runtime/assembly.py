@@ -1,0 +1,310 @@
+"""The parts of one app, put together, started and taken apart in order.
+
+One thread, the owner's, enters the lifespans, runs the connection, and afterwards closes executors, lifespans,
+producer and hooks. Decides no more than that order. Invariant: `over` is set at the end, whatever happened.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+from headrace._client.consumer import KafkaClient
+from headrace._client.producer import KafkaProducer
+from headrace._core.engine import Engine
+from headrace._core.events import DeadLettered, PauseAsked, ResumeAsked
+from headrace._core.states import AppState
+from headrace._core.tenure import Tenure
+from headrace._core.workload import Capacity
+from headrace._execute.scope import note_produced
+from headrace._runtime.dead_letters import headers_of
+from headrace._runtime.deliveries import Delivery
+from headrace._runtime.executors import make_executor, worker_count
+from headrace._runtime.hooks import Hooks
+from headrace._runtime.inbox import AckAsked, MoveAsked, ThreadInbox
+from headrace._runtime.lifespans import Lifespans
+from headrace._runtime.owner import Owner, Parts
+from headrace._runtime.snapshots import Snapshot
+from headrace._runtime.telling import Teller
+from headrace.errors import AppStateError, FatalError, InternalFailure, ProduceFailed, WorkersFailed
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from headrace._client.settings import ConnectionSettings
+    from headrace._core.effects import ProduceDeadLetter
+    from headrace._execute.tasks import HandlerLoop
+    from headrace._runtime.settings import AppSettings
+    from headrace.ports import Executor, TopicPartition
+    from headrace.records import Record
+    from headrace.subscriptions import SubscriptionSettings
+
+CLOSE_SLICE_S = 2.0
+"""What each part may take to close after the connection is closed: the stop budget proper is spent by then."""
+
+
+class Assembly:
+    """One app's parts. Methods may be called from any thread; `start` once."""
+
+    def __init__(self, settings: AppSettings, connection: ConnectionSettings, logger: Any) -> None:
+        self._settings = settings
+        self._connection = connection
+        self._clock = time.monotonic
+        self.teller = Teller(logger)
+        self.hooks = Hooks(self.teller.tell, settings.timeouts.hook_s, self.handlers_loop)
+        # Written before the start, read afterwards.
+        self.lifespans = Lifespans()
+        self.worker_resource: Callable[..., Any] | None = None
+        self._inbox = ThreadInbox()
+        self._producer = KafkaProducer(connection)
+        self._executors: list[Executor] = []
+        self._loop: HandlerLoop | None = None
+        self._owner: Owner | None = None
+        self._stop_before_start = threading.Event()
+        self.over = threading.Event()
+        # Guards the callbacks against being registered while they are called.
+        self._over_lock = threading.Lock()
+        self._when_over: list[Callable[[], None]] = []
+
+    # Starting
+
+    @property
+    def began(self) -> bool:
+        """Whether the app was started, ever."""
+        return self._owner is not None
+
+    def start(
+        self,
+        subscriptions: Sequence[tuple[SubscriptionSettings, Callable[..., Any]]],
+        loop: asyncio.AbstractEventLoop | None,
+        jitter: Callable[[], float],
+        app: object,
+    ) -> None:
+        """Build everything and start the owner thread. Raises what the settings cannot mean; does no network I/O."""
+        only = [settings for settings, _ in subscriptions]
+        engine = Engine(
+            only,
+            [Capacity(settings.run_in, worker_count(settings)) for settings in only],  # type: ignore[arg-type] # never "auto" here
+            commit=self._settings.commit,
+            budgets=self._settings.budgets,
+            rebuild_after_s=self._connection.milliseconds("session.timeout.ms", 45_000),
+            acknowledge=self._acknowledge,
+            jitter=jitter,
+        )
+        self._loop = self._handler_loop(only, loop)
+        for index, (settings, handler) in enumerate(subscriptions):
+            self._executors.append(
+                make_executor(
+                    index,
+                    settings,
+                    handler,
+                    self._inbox.put,
+                    self._loop,
+                    self.worker_resource,
+                    self._workers_broke,
+                )
+            )
+        self._owner = Owner(
+            Parts(
+                make_client=lambda: KafkaClient(self._connection),
+                engine=engine,
+                executors=self._executors,
+                subscriptions=only,
+                topics=_names_for_librdkafka(only),
+                check_topics=[
+                    topic
+                    for settings in only
+                    for topic in (*settings.topics, *([settings.dead_letter] if settings.dead_letter else []))
+                ],
+                produce_dead_letter=self._produce_dead_letter,
+                on_rebalance=self.hooks.call,
+                inbox=self._inbox,
+                tell=self.teller.tell,
+                clock=self._clock,
+                timeouts=self._settings.timeouts,
+                commit=self._settings.commit,
+            )
+        )
+        if self._stop_before_start.is_set():
+            self._owner.request_stop()
+        self._app = app
+        threading.Thread(target=self._run, name="headrace-owner", daemon=True).start()
+
+    def wait_started(self) -> None:
+        """Block until the group is joined; raises what prevented it."""
+        owner = self._owner
+        assert owner is not None
+        owner.running.wait()
+        if self._owner is not None and owner.ended.is_set():
+            self.over.wait(self._settings.timeouts.stop_s + 5 * CLOSE_SLICE_S)
+            self.raise_if_failed()
+
+    # Stopping
+
+    def request_stop(self, *, hard: bool = False, timeout_s: float | None = None) -> None:
+        """Begin to stop; does nothing on an app that is over."""
+        if self._owner is None:
+            self._stop_before_start.set()
+        else:
+            self._owner.request_stop(hard=hard, timeout_s=timeout_s)
+
+    def stop_requested(self) -> bool:
+        """Whether a stop was asked for already."""
+        return self._owner is not None and self._owner.stop_asked.is_set()
+
+    def raise_if_failed(self) -> None:
+        """Raise what ended the app, if it was not a stop."""
+        if self._owner is not None and self._owner.fatal is not None:
+            raise self._owner.fatal
+
+    def when_over(self, callback: Callable[[], None]) -> None:
+        """Call `callback` once, on any thread, when the app is over; at once if it is."""
+        with self._over_lock:
+            if not self.over.is_set():
+                self._when_over.append(callback)
+                return
+        callback()
+
+    # While it runs
+
+    def state(self) -> AppState:
+        """Where the app is in its life."""
+        return AppState.NEW if self._owner is None else self._owner.state
+
+    def snapshot(self) -> Snapshot:
+        """The latest snapshot."""
+        return Snapshot() if self._owner is None else self._owner.snapshots.latest
+
+    def handlers_loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that `async` handlers run on, if there is one."""
+        return None if self._loop is None else self._loop.loop
+
+    def produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        key: bytes | None,
+        headers: Sequence[tuple[str, bytes | None]],
+        partition: int | None,
+    ) -> Delivery:
+        """Produce a record, on behalf of the record whose handler this is called in, if it is."""
+        if self._owner is None or self.over.is_set():
+            raise AppStateError("produce()", self.state().value, "start the app first")
+        delivery = Delivery()
+        produced = note_produced()
+
+        def done(error: Exception | None) -> None:
+            delivery.settle(error)
+            if produced is not None:
+                produced.acknowledged(error)
+
+        self._producer.produce(topic, value, key, headers, partition, done)
+        return delivery
+
+    def seek(self, partition: TopicPartition, to: int | str | datetime) -> None:
+        """Pass a seek on to the owner."""
+        self._inbox.put(MoveAsked(partition, to))
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        """Pass a pause on to the owner."""
+        self._inbox.put(PauseAsked(tuple(partitions)))
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None:
+        """Pass a resume on to the owner."""
+        self._inbox.put(ResumeAsked(tuple(partitions)))
+
+    # The owner thread
+
+    def _run(self) -> None:
+        owner = self._owner
+        assert owner is not None
+        try:
+            self.hooks.start()
+            self.lifespans.enter(self._app, self.handlers_loop())
+            owner.run()
+        except FatalError as error:
+            owner.give_up(error)
+        except BaseException as error:  # noqa: BLE001 - must end as a typed reason, never in silence
+            owner.give_up(InternalFailure("the owner thread", error))
+        finally:
+            self._take_apart()
+
+    def _take_apart(self) -> None:
+        """Each part bounded and on its own: one that fails to close must not keep the next from closing."""
+        for name, close in (
+            ("executors", self._close_executors),
+            ("lifespans", self.lifespans.leave),
+            ("producer", lambda: self._producer.close(CLOSE_SLICE_S)),
+            ("handlers' loop", lambda: self._loop and self._loop.stop(CLOSE_SLICE_S)),
+            ("hooks", lambda: self.hooks.stop(CLOSE_SLICE_S)),
+        ):
+            try:
+                close()
+            except BaseException as error:  # noqa: BLE001 - see above
+                assert self._owner is not None
+                self._owner.give_up(InternalFailure(f"closing the {name}", error))
+        with self._over_lock:
+            self.over.set()
+            callbacks, self._when_over = self._when_over, []
+        for callback in callbacks:
+            try:
+                callback()
+            except RuntimeError:
+                continue  # The loop that waited is closed: nobody waits any more.
+
+    def _close_executors(self) -> None:
+        for executor in self._executors:
+            executor.close(CLOSE_SLICE_S)
+
+    def _handler_loop(
+        self, subscriptions: Sequence[SubscriptionSettings], loop: asyncio.AbstractEventLoop | None
+    ) -> HandlerLoop | None:
+        needed = self.lifespans.need_loop() or any(settings.run_in == "asyncio" for settings in subscriptions)
+        if not needed:
+            return None
+        from headrace._execute.tasks import HandlerLoop
+
+        handler_loop = HandlerLoop(loop)
+        handler_loop.start()
+        return handler_loop
+
+    def _acknowledge(self, record: Record[Any, Any]) -> bool:
+        tenure = cast(Tenure, record._tenure)
+        if self._owner is None or self._owner.subscription(tenure.subscription).ack != "manual":
+            raise AppStateError("record.ack()", "on_return", "set ack='manual' on this subscription")
+        self._inbox.put(AckAsked(record))
+        return tenure.open
+
+    def _produce_dead_letter(self, effect: ProduceDeadLetter) -> None:
+        owner, record = self._owner, effect.record
+        assert owner is not None
+        topic = owner.subscription(effect.subscription).dead_letter
+        assert topic is not None, "a verdict of DeadLetter needs a topic"
+
+        def done(error: Exception | None) -> None:
+            permanent = isinstance(error, ProduceFailed) and error.permanent
+            self._inbox.put(DeadLettered(record, error, permanent))
+
+        headers = headers_of(record, effect.error, self._settings.group_id)
+        self._producer.produce(topic, record.raw_value, record.raw_key, headers, None, done)
+
+    def _workers_broke(self, subscription: str, error: BaseException) -> None:
+        if self._owner is not None:
+            self._owner.give_up(WorkersFailed(subscription, error))
+
+
+def _names_for_librdkafka(subscriptions: Sequence[SubscriptionSettings]) -> list[str]:
+    """Topic names, and patterns with the ^ that makes librdkafka take them for such.
+
+    librdkafka's dialect (POSIX extended) decides what is joined, Python's what is ours: a pattern should stay within
+    what both understand alike.
+    """
+    names: list[str] = []
+    for settings in subscriptions:
+        names += settings.topics
+        if settings.pattern is not None:
+            names.append(f"^({settings.pattern})$")
+    return names

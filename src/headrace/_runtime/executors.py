@@ -1,0 +1,58 @@
+"""From a subscription to the executor that runs its handler, and how many workers it gets."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headrace._execute.tasks import HandlerLoop
+    from headrace.ports import Executor
+    from headrace.subscriptions import SubscriptionSettings
+
+THREADS_MAX = 64
+"""Threads by default, at most: beyond it their stacks and switches cost more than most handlers gain. `workers` overrides."""
+
+
+def worker_count(settings: SubscriptionSettings) -> int:
+    """How many workers a subscription gets."""
+    match settings.run_in:
+        case "processes":
+            return settings.workers or len(os.sched_getaffinity(0))
+        case "threads":
+            return min(settings.workers or THREADS_MAX, settings.concurrency)
+        case _:
+            return 1
+
+
+def make_executor(
+    index: int,
+    settings: SubscriptionSettings,
+    handler: Callable[..., Any],
+    deliver: Callable[[Any], None],
+    loop: HandlerLoop | None,
+    resource: Callable[..., Any] | None,
+    broken: Callable[[str, BaseException], None],
+) -> Executor:
+    """Make the executor that `settings.run_in` names. Imports only what is used: processes cost 20 ms to import."""
+    match settings.run_in:
+        case "threads":
+            from headrace._execute.threads import ThreadExecutor
+
+            return ThreadExecutor(index, settings, handler, deliver, per_worker=resource)
+        case "asyncio":
+            from headrace._execute.tasks import TaskExecutor
+
+            assert loop is not None, "an async handler needs a loop"
+            return TaskExecutor(index, settings, handler, deliver, loop, per_worker=resource)
+        case "processes":
+            from headrace._execute.processes import ProcessExecutor
+
+            def on_broken(error: BaseException) -> None:
+                broken(settings.name, error)
+
+            return ProcessExecutor(index, settings, handler, deliver, on_broken, resource=resource)
+        case "auto":
+            raise AssertionError("run_in is resolved when the handler is registered")

@@ -1,0 +1,116 @@
+"""What the client reports beside records, and partitions that must move: out of range, or sought by the user.
+
+Decides which fault is fatal; looks up offsets outside callbacks, bounded, and tries again what could not be looked up.
+Owner thread only.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from headrace._core import notices
+from headrace._core.events import SeekAsked
+from headrace.errors import ClientFailed, Fenced, NotAuthorized, OffsetUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headrace._core.notices import Notice
+    from headrace._runtime.inbox import MoveAsked
+    from headrace.errors import FatalError
+    from headrace.ports import Client, Fault, TopicPartition
+    from headrace.subscriptions import SubscriptionSettings
+
+RETRY_S = 0.5
+
+
+class Faults:
+    """Faults of one connection, and the moves they lead to."""
+
+    __slots__ = ("_moves", "_rebuild", "_retry_at", "_settings_of", "_tell")
+
+    def __init__(
+        self, tell: Callable[[Notice], None], settings_of: Callable[[str], SubscriptionSettings | None]
+    ) -> None:
+        self._tell = tell
+        self._settings_of = settings_of
+        # Where to, and whether because the offset does not exist (then: which offset).
+        self._moves: dict[TopicPartition, tuple[int | str, str, int | None]] = {}
+        self._retry_at = 0.0
+        self._rebuild: str | None = None
+
+    def take(self, fault: Fault) -> FatalError | None:
+        """Deal with one fault; returns the error to stop with, if it is that bad."""
+        match fault.kind:
+            case "offset_out_of_range":
+                return self._out_of_range(fault)
+            case "not_authorized":
+                return NotAuthorized(fault.topic or "the group", f"{fault.code}: {fault.detail}")
+            case "fenced":
+                return Fenced(fault.code, fault.detail)
+            case "fatal":
+                return ClientFailed(fault.code, fault.detail)
+            case "rebuild":
+                self._rebuild = f"{fault.code}: {fault.detail}"
+            case "ignore":
+                pass
+            case _:  # "log", "topic_missing" while running: librdkafka goes on by itself when it can.
+                self._tell(notices.ClientFault(fault.code, fault.detail))
+        return None
+
+    def pop_rebuild(self) -> str | None:
+        """Why the connection must be rebuilt, once, or None."""
+        reason, self._rebuild = self._rebuild, None
+        return reason
+
+    def ask_move(self, asked: MoveAsked) -> None:
+        """The user seeks."""
+        to = asked.to
+        if isinstance(to, datetime):
+            self._moves[asked.partition] = (f"@{int(to.timestamp() * 1000)}", "user", None)
+        else:
+            self._moves[asked.partition] = (to, "user", None)
+        self._retry_at = 0.0
+
+    def moves_due(self, now: float) -> bool:
+        """Whether partitions wait to be moved, and it is time to try."""
+        return bool(self._moves) and now >= self._retry_at
+
+    def resolve_moves(self, client: Client, timeout_s: float, now: float) -> list[SeekAsked]:
+        """Look up where to; what cannot be looked up in time is tried again later."""
+        lookups: dict[TopicPartition, str | int] = {}
+        targets: dict[TopicPartition, int] = {}
+        for key, (to, _, _) in self._moves.items():
+            if isinstance(to, int):
+                targets[key] = to
+            else:
+                lookups[key] = int(to[1:]) if to.startswith("@") else to
+        if lookups:
+            answer = client.resolve(lookups, timeout_s)
+            if answer is None:
+                self._retry_at = now + RETRY_S
+            else:
+                targets |= answer
+        seeks: list[SeekAsked] = []
+        for key, target in targets.items():
+            _, reason, offset = self._moves.pop(key)
+            if reason != "user":
+                self._tell(notices.OffsetOutOfRange(*key, offset=offset, target=target))
+            seeks.append(SeekAsked(*key, target, reason))
+        return seeks
+
+    def _out_of_range(self, fault: Fault) -> FatalError | None:
+        if fault.topic is None or fault.partition is None:
+            self._tell(notices.ClientFault(fault.code, fault.detail))
+            return None
+        settings = self._settings_of(fault.topic)
+        if settings is None:
+            return None
+        if settings.on_out_of_range == "stop":
+            return OffsetUnavailable(fault.topic, fault.partition, fault.offset, "on_out_of_range")
+        self._moves.setdefault(
+            (fault.topic, fault.partition), (settings.on_out_of_range, "out of range", fault.offset)
+        )
+        self._retry_at = 0.0
+        return None

@@ -1,0 +1,494 @@
+"""The owner loop of one connection: polls, steps the engine, performs what it decides, and nothing else.
+
+Everything that touches the Kafka client or the engine happens here, on one thread. Rebalance callbacks run on it too,
+inside `poll`: the owner then keeps stepping the engine until the revoked partitions are drained or the deadline passes.
+Every wait is bounded. Refuses to decide anything about records, commits or partitions.
+
+Fields without a note are the owner thread's alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, assert_never
+
+from headrace._core import effects as do
+from headrace._core import events, notices
+from headrace._core.states import APP_TRANSITIONS, AppState, AppTrigger, advance
+from headrace._runtime.beginnings import Beginnings
+from headrace._runtime.faults import Faults
+from headrace._runtime.inbox import AckAsked, MoveAsked, Wake
+from headrace._runtime.snapshots import Publisher
+from headrace._runtime.watch import Watch
+from headrace.errors import FatalError, ForcedStop, InternalFailure
+from headrace.ports import CommitNotSent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from headrace._core.engine import Engine
+    from headrace._core.notices import Notice
+    from headrace._runtime.inbox import Inbox
+    from headrace.config import Commit, Timeouts
+    from headrace.ports import Client, CommitResult, Executor, TopicPartition
+    from headrace.subscriptions import SubscriptionSettings
+
+POLL_RECORDS_MAX = 500
+"""Records per poll: beyond this the cost per record no longer falls (measured), and a poll would hold up results."""
+POLL_IDLE_S = 0.1
+"""How long a poll waits while nothing is in flight: a request of the user waits at most this long."""
+POLL_SATED_S = 0.02
+"""How often to poll while workers have enough to do: rebalances and errors must still be heard."""
+RESULT_WAIT_S = 0.005
+"""How long to wait for results while work is in flight, before Kafka is asked for more."""
+PULSE_S = 0.02
+"""How often executors are asked for chunks that are stuck behind a slow record."""
+REBUILD_BACKOFF_S = 1.0
+REBUILD_BACKOFF_MAX_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What an owner is made of. `make_client` is called on the owner thread, again for each rebuilding."""
+
+    make_client: Callable[[], Client]
+    engine: Engine
+    executors: Sequence[Executor]
+    subscriptions: Sequence[SubscriptionSettings]
+    topics: Sequence[str]
+    check_topics: Sequence[str]
+    produce_dead_letter: Callable[[do.ProduceDeadLetter], None]
+    on_rebalance: Callable[[str, Sequence[TopicPartition]], None]
+    inbox: Inbox
+    tell: Callable[[Notice], None]
+    clock: Callable[[], float]
+    timeouts: Timeouts
+    commit: Commit
+
+
+class Owner:
+    """One connection. `run` is the body of its thread; all other public members may be used from any thread."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._engine = parts.engine
+        self._clock = parts.clock
+        self._inbox = parts.inbox
+        self._beginnings = Beginnings(self._settings_of, parts.tell)
+        self._publisher = Publisher(parts.engine, parts.executors, parts.clock)
+        self._faults = Faults(parts.tell, self._settings_of)
+        self._watch = Watch(parts)
+        # Owner thread writes; anyone reads.
+        self.state = AppState.NEW
+        self.fatal: FatalError | None = None
+        # Any thread sets; the owner reads.
+        self.stop_asked = threading.Event()
+        self.stop_hard = threading.Event()
+        self._stop_timeout_s = parts.timeouts.stop_s
+        # Set by the owner when it is over, whatever happened.
+        self.running = threading.Event()
+        self.ended = threading.Event()
+        self._client: Client | None = None
+        # The client while it closes: it calls back, and the last commits go through it.
+        self._closing: Client | None = None
+        self._polled_at = 0.0
+        self._pulsed_at = 0.0
+        self._positions_at = 0.0
+        self._rebuild: str | None = None
+        self._rebuilds = 0
+
+    @property
+    def snapshots(self) -> Publisher:
+        """Where the latest snapshot is."""
+        return self._publisher
+
+    def request_stop(self, *, hard: bool = False, timeout_s: float | None = None) -> None:
+        """Any thread, any number of times: begin to stop; `hard` gives up what runs."""
+        if timeout_s is not None:
+            self._stop_timeout_s = timeout_s
+        if hard:
+            self.stop_hard.set()
+        self.stop_asked.set()
+        self._inbox.put(Wake())
+
+    def give_up(self, error: FatalError) -> None:
+        """Any thread: stop with this error."""
+        self._fail(error)
+        self._inbox.put(Wake())
+
+    def settings_of(self, topic: str) -> SubscriptionSettings | None:
+        """Any thread: the subscription of a topic of ours."""
+        return self._settings_of(topic)
+
+    def subscription(self, index: int) -> SubscriptionSettings:
+        """Any thread: a subscription by its index."""
+        return self._parts.subscriptions[index]
+
+    # The life of a connection
+
+    def run(self) -> None:
+        """Body of the owner thread: everything from the first connect to the last close. Never raises."""
+        try:
+            self._live()
+        except FatalError as error:
+            self._fail(error)
+        except BaseException as error:  # noqa: BLE001 - whatever broke must end as a typed reason, never in silence
+            self._fail(InternalFailure("the owner loop", error))
+        try:
+            self._end()
+        except BaseException as error:  # noqa: BLE001 - see above
+            self._fail(InternalFailure("stopping", error))
+        finally:
+            if self.state not in (AppState.STOPPED, AppState.FAILED):
+                # Stopping itself broke: the table has no way from here, and readers must see the end.
+                self.state = AppState.FAILED
+            self._publisher.publish(self.state, force=True)
+            self.running.set()
+            self.ended.set()
+
+    def _live(self) -> None:
+        self._move(AppTrigger.START, "start")
+        self._connect()
+        if self.stop_asked.is_set():
+            return
+        self._move(AppTrigger.SUBSCRIBED, "joined")
+        self.running.set()
+        while not self.stop_asked.is_set() and self.fatal is None:
+            if self._rebuild is not None:
+                self._reconnect(self._rebuild)
+            else:
+                self.turn()
+
+    def turn(self) -> None:
+        """One turn of the loop: take in results, fetch, hand out, look after what is slow."""
+        engine = self._engine
+        self._take_in(0.0)
+        now = self._clock()
+        deadline = engine.next_deadline()
+        if deadline is not None and deadline <= now:
+            self._step(events.TICK)
+        in_flight = engine.in_flight()
+        fetched = 0
+        if not in_flight:
+            fetched = self._poll(self._idle_s(now))
+        elif engine.hungry() or now - self._polled_at >= POLL_SATED_S:
+            fetched = self._poll(0.0)
+        if in_flight and not fetched:
+            self._take_in(RESULT_WAIT_S)
+        self._look_after(self._clock())
+
+    def _end(self) -> None:
+        """Stop intake, drain, commit, confirm, leave, close: in this order, within the stop budget."""
+        deadline = self._clock() + self._stop_timeout_s
+        forced = False
+        if self.state in (AppState.RUNNING, AppState.REBUILDING):
+            self._move(AppTrigger.FATAL if self.fatal else AppTrigger.STOP, str(self.fatal or "asked"))
+            forced = not self._drain_all(deadline)
+            self._move(AppTrigger.DRAINED, "forced" if forced else "drained")
+            self._confirm_all(deadline)
+            self._move(AppTrigger.CONFIRMED, "confirmed" if self._engine.settled() else "unconfirmed")
+        elif self.state is AppState.STARTING:
+            self._move(AppTrigger.FATAL if self.fatal else AppTrigger.STOP, str(self.fatal or "asked"))
+        self._close_client(max(0.5, deadline - self._clock()))
+        if forced and self.fatal is None:
+            self.fatal = ForcedStop(self._stop_timeout_s, self._running_names())
+        self._move(AppTrigger.CLOSED_AFTER_FATAL if self.fatal else AppTrigger.CLOSED, "closed")
+
+    # Connecting
+
+    def _connect(self) -> None:
+        parts = self._parts
+        self._client = parts.make_client()
+        self._check(self._client)
+        if self.stop_asked.is_set():
+            return
+        self._client.subscribe(parts.topics, self)
+        self._polled_at = self._clock()
+
+    def _check(self, client: Client) -> None:
+        """Wait for a broker in slices, so that a stop during start is heard."""
+        client.check(self._parts.check_topics, self._parts.timeouts.connect_s)
+
+    def _reconnect(self, reason: str) -> None:
+        """The group keeps refusing this connection: close it, wait, make a new one."""
+        self._rebuild = None
+        self._rebuilds += 1
+        self._move(AppTrigger.BROKEN, reason)
+        self._parts.tell(notices.ConnectionRebuilt(reason, self._rebuilds))
+        self._beginnings.clear()
+        self._step(events.Lost(self._engine.partitions()))
+        self._close_client(self._parts.timeouts.request_s)
+        pause_s = min(REBUILD_BACKOFF_S * 2 ** min(self._rebuilds - 1, 10), REBUILD_BACKOFF_MAX_S)
+        until = self._clock() + pause_s
+        while self._clock() < until and not self.stop_asked.is_set():
+            self._take_in(min(POLL_IDLE_S, max(0.0, until - self._clock())))
+            self._step(events.TICK)
+        if self.stop_asked.is_set():
+            return
+        self._client = self._parts.make_client()
+        self._client.subscribe(self._parts.topics, self)
+        self._polled_at = self._clock()
+        self._move(AppTrigger.SUBSCRIBED, "rejoined")
+
+    def _close_client(self, timeout_s: float) -> None:
+        client, self._client = self._client, None
+        if client is None:
+            return
+        self._closing = client
+        try:
+            if not client.close(timeout_s):
+                self._parts.tell(
+                    notices.ClientFault("_TIMED_OUT", "the client did not close in time; left behind")
+                )
+        finally:
+            self._closing = None
+
+    # The loop's parts
+
+    def _idle_s(self, now: float) -> float:
+        """How long a poll may wait: until the next deadline, and never long."""
+        moments = [
+            moment for moment in (self._engine.next_deadline(), self._beginnings.next_retry()) if moment
+        ]
+        return max(0.0, min([POLL_IDLE_S, *(moment - now for moment in moments)]))
+
+    def _poll(self, timeout_s: float) -> int:
+        client = self._client
+        assert client is not None
+        polled = client.poll(POLL_RECORDS_MAX, timeout_s)
+        self._polled_at = self._clock()
+        if polled.groups:
+            self._step(events.Fetched(polled.groups))
+        for fault in polled.faults:
+            error = self._faults.take(fault)
+            if error is not None:
+                raise error
+        self._rebuild = self._rebuild or self._faults.pop_rebuild()
+        return polled.count
+
+    def _take_in(self, timeout_s: float) -> None:
+        """Take what is in the inbox, waiting up to `timeout_s` for the first item."""
+        items = self._inbox.take(timeout_s)
+        if not items:
+            return
+        acknowledged = [item.record for item in items if isinstance(item, AckAsked)]
+        if acknowledged:
+            self._step(events.Acknowledged(acknowledged))
+        for item in items:
+            if isinstance(item, MoveAsked):
+                self._faults.ask_move(item)
+            elif not isinstance(item, AckAsked | Wake):
+                self._step(item)
+
+    def _look_after(self, now: float) -> None:
+        """What happens now and then, however busy the loop is."""
+        if self._beginnings.waiting and (self._beginnings.next_retry() or 0.0) <= now:
+            self._begin()
+        if self._faults.moves_due(now):
+            self._move_partitions(now)
+        if now - self._pulsed_at >= PULSE_S:
+            self._pulsed_at = now
+            for executor in self._parts.executors:
+                executor.pulse(now)
+            self._watch.look(self._client, self._engine, now)
+        if now - self._positions_at >= self._parts.commit.every_s:
+            self._read_positions(now)
+        self._publisher.publish(self.state)
+
+    def _read_positions(self, now: float) -> None:
+        self._positions_at = now
+        idle = self._engine.idle_partitions()
+        if not idle or self._client is None:
+            return
+        positions = self._client.positions(idle)
+        moved = [
+            (*key, position)
+            for key, position in positions.items()
+            if position > (self._engine.position_of(key) or position)
+        ]
+        if moved:
+            self._step(events.PositionsRead(moved))
+
+    def _step(self, event: events.Event) -> None:
+        for effect in self._engine.step(event, self._clock()):
+            self._perform(effect)
+
+    def _perform(self, effect: do.Effect) -> None:
+        client = self._client or self._closing
+        match effect:
+            case do.Dispatch(subscription, records):
+                self._parts.executors[subscription].submit(records)
+            case do.Tell(notice):
+                self._parts.tell(notice)
+            case do.Recall(subscription, tenures):
+                returned = self._parts.executors[subscription].recall(tenures)
+                if returned:
+                    self._step(events.Finished(subscription, returned=returned))
+            case do.Cancel(subscription, tenures):
+                self._parts.executors[subscription].cancel(tenures)
+            case do.ProduceDeadLetter():
+                self._parts.produce_dead_letter(effect)
+            case do.StopApp(error):
+                self._fail(error)
+            case do.Rebuild(reason):
+                self._rebuild = reason
+            case do.SendCommit() | do.Pause() | do.Resume() | do.Seek():
+                if client is not None:
+                    self._perform_on_client(client, effect)
+            case _:
+                assert_never(effect)
+
+    def _perform_on_client(
+        self, client: Client, effect: do.SendCommit | do.Pause | do.Resume | do.Seek
+    ) -> None:
+        match effect:
+            case do.SendCommit(requests):
+                try:
+                    client.commit(requests)
+                except CommitNotSent as refused:
+                    self._inbox.put(events.CommitRefused(refused.code))
+            case do.Pause(partitions):
+                client.pause(partitions)
+            case do.Resume(partitions):
+                client.resume(partitions)
+            case do.Seek(topic, partition, offset):
+                client.seek((topic, partition), offset, self._parts.timeouts.request_s)
+            case _:
+                assert_never(effect)
+
+    # Rebalances: called by the client, on this thread, inside poll or close
+
+    def on_assign(self, partitions: Sequence[TopicPartition]) -> None:
+        """Learn where the partitions begin, bounded; what cannot be learnt now begins later, outside this callback."""
+        if self.stop_asked.is_set() or self.state is not AppState.RUNNING:
+            return
+        self._beginnings.add(partitions)
+        self._begin()
+        self._parts.on_rebalance("assigned", partitions)
+
+    def on_revoke(self, partitions: Sequence[TopicPartition]) -> None:
+        """Drain these partitions within the budget, commit, let go. The other partitions keep working meanwhile."""
+        self._beginnings.discard(partitions)
+        budget_s = self._drain_budget_s()
+        self._step(events.RevokeBegan(partitions))
+        self._work_until(lambda: self._engine.drained(partitions), self._clock() + budget_s)
+        # What is done already must be in before the commit is computed.
+        self._take_in(0.0)
+        if not self._engine.drained(partitions):
+            self._parts.tell(notices.DrainOverran(budget_s, ", ".join(self._running_names()[:10])))
+        self._step(events.RevokeEnded(partitions))
+        self._publisher.publish(self.state, force=True)
+        self._parts.on_rebalance("revoked", partitions)
+
+    def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
+        """They are somebody else's: no commit, results are stale."""
+        self._beginnings.discard(partitions)
+        self._step(events.Lost(partitions))
+        self._publisher.publish(self.state, force=True)
+        self._parts.on_rebalance("lost", partitions)
+
+    def on_commit(self, results: Sequence[CommitResult]) -> None:
+        """An answer to a commit. Taken in by the next turn: effects must not run inside a client's callback for it."""
+        self._inbox.put(events.CommitAnswered(results))
+
+    def _begin(self) -> None:
+        client = self._client
+        assert client is not None
+        starts = self._beginnings.read(client, self._parts.timeouts.request_s, self._clock())
+        if starts:
+            client.assign({(start.topic, start.partition): start.offset for start in starts})
+            self._step(events.Assigned(starts))
+            self._publisher.publish(self.state, force=True)
+
+    def _drain_budget_s(self) -> float:
+        """At most the setting, and at most half of what remains before the group gives up on us."""
+        if self.stop_hard.is_set() or self.state in (AppState.CLOSING, AppState.REBUILDING):
+            return 0.0
+        client = self._client or self._closing
+        left_s = 0.0 if client is None else client.max_poll_interval_s - (self._clock() - self._polled_at)
+        return max(0.0, min(self._parts.timeouts.drain_s, left_s / 2))
+
+    def _work_until(self, done: Callable[[], bool], deadline: float) -> None:
+        """Keep stepping the engine, without polling, until `done` or the deadline."""
+        while not done():
+            now = self._clock()
+            if now >= deadline or self.stop_hard.is_set():
+                return
+            self._take_in(min(RESULT_WAIT_S, deadline - now))
+            self._step(events.TICK)
+            for executor in self._parts.executors:
+                executor.pulse(now)
+
+    # Stopping
+
+    def _drain_all(self, deadline: float) -> bool:
+        """Let running handlers end, polling meanwhile so that the group keeps us; False if some did not."""
+        self._beginnings.clear()
+        self._step(events.StopBegan())
+        # A third of the budget is kept for the last commit and for leaving.
+        drain_by = self._clock() + (deadline - self._clock()) * 2 / 3
+        while not self._engine.drained():
+            if self._clock() >= drain_by or self.stop_hard.is_set():
+                return False
+            self._poll_events()
+            self._take_in(RESULT_WAIT_S)
+            self._step(events.TICK)
+            self._look_after(self._clock())
+        return True
+
+    def _confirm_all(self, deadline: float) -> None:
+        """The last commit: sent at once, waited for within what is left."""
+        now = self._clock()
+        self._read_positions(now)
+        self._engine.hurry_commit(now)
+        # Half of what is left is kept for leaving the group.
+        confirm_by = now + max(0.0, (deadline - now) / 2)
+        self._step(events.TICK)
+        while not self._engine.settled() and self._clock() < confirm_by and not self.stop_hard.is_set():
+            self._poll_events()
+            self._take_in(RESULT_WAIT_S)
+            self._engine.hurry_commit(self._clock())
+            self._step(events.TICK)
+
+    def _poll_events(self) -> None:
+        """Poll for the sake of callbacks and heartbeats; records that come now are not taken in."""
+        client = self._client
+        if client is None:
+            return
+        for fault in client.poll(POLL_RECORDS_MAX, 0.0).faults:
+            error = self._faults.take(fault)
+            if error is not None:
+                self._fail(error)
+        self._polled_at = self._clock()
+
+    def _move_partitions(self, now: float) -> None:
+        """Seeks: those of the user, and those of offsets that do not exist any more."""
+        client = self._client
+        if client is None:
+            return
+        for event in self._faults.resolve_moves(client, self._parts.timeouts.request_s, now):
+            self._step(event)
+
+    def _running_names(self) -> list[str]:
+        return [
+            f"{running.name}: {running.record!r}"
+            for executor in self._parts.executors
+            for running in executor.running()
+        ]
+
+    def _fail(self, error: FatalError) -> None:
+        """The first fatal error is the reason; later ones are only told."""
+        if self.fatal is None:
+            self.fatal = error
+        self.stop_asked.set()
+
+    def _move(self, trigger: AppTrigger, reason: str) -> None:
+        previous = self.state
+        self.state = advance(APP_TRANSITIONS, previous, trigger)
+        self._parts.tell(notices.StateChanged(previous.value, self.state.value, reason))
+        self._publisher.publish(self.state, force=True)
+
+    def _settings_of(self, topic: str) -> SubscriptionSettings | None:
+        index = self._engine.subscription_of(topic)
+        return None if index is None else self._parts.subscriptions[index]

@@ -1,0 +1,54 @@
+"""What an app is told, as a checked value, and how it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from headrace.config import Budgets, Commit, Timeouts, require_choice
+from headrace.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class AppSettings:
+    """The arguments of `App`, whose docstring explains them."""
+
+    bootstrap_servers: str
+    group_id: str
+    librdkafka: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    group_protocol: Literal["classic", "consumer"] = "classic"
+    instance_id: str | None = None
+    commit: Commit = field(default_factory=Commit)
+    budgets: Budgets = field(default_factory=Budgets)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    loop: Literal["own", "caller"] = "own"
+
+    def __post_init__(self) -> None:
+        for key in ("bootstrap_servers", "group_id"):
+            value = getattr(self, key)
+            if not isinstance(value, str) or not value.strip():
+                raise ConfigError(key, value, "a non-empty string")
+        require_choice("group_protocol", self.group_protocol, ("classic", "consumer"))
+        require_choice("loop", self.loop, ("own", "caller"))
+        if self.instance_id is not None and not self.instance_id:
+            raise ConfigError("instance_id", self.instance_id, "a non-empty string, or None")
+        for key, kind in (("commit", Commit), ("budgets", Budgets), ("timeouts", Timeouts)):
+            if not isinstance(getattr(self, key), kind):
+                raise ConfigError(key, getattr(self, key), f"a headrace.{kind.__name__}")
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, object]:
+    """A settings value as dotted names and plain values, for people to read."""
+    flat: dict[str, object] = {}
+    for item in fields(value):
+        found = getattr(value, item.name)
+        if is_dataclass(found) and not isinstance(found, type):
+            flat |= flatten(found, f"{prefix}{item.name}.")
+        elif callable(found):
+            flat[prefix + item.name] = getattr(found, "__qualname__", repr(found))
+        else:
+            flat[prefix + item.name] = found
+    return flat

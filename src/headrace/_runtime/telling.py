@@ -1,0 +1,54 @@
+"""Where notices go: to `logging`, to counters, and to listeners.
+
+Told by the owner thread; read by any. Knows nothing of what a notice means.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import logging
+    from collections.abc import Callable, Mapping
+
+    from headrace._core.notices import Notice
+
+RECENT_MAX = 200
+"""Notices kept for `app.notices()`: enough to see what led to a stop."""
+
+
+class Teller:
+    """Hands notices on. `tell` is called on any thread that has something to tell; a listener that raises is logged."""
+
+    __slots__ = ("_counts", "_listeners", "_logger", "_recent")
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._counts: dict[str, int] = {}
+        self._recent: deque[Notice] = deque(maxlen=RECENT_MAX)
+        self._listeners: tuple[Callable[[Notice], None], ...] = ()
+
+    def listen(self, listener: Callable[[Notice], None]) -> None:
+        """Call `listener` with every notice from now on, on the telling thread: it must be quick."""
+        self._listeners = (*self._listeners, listener)
+
+    def tell(self, notice: Notice) -> None:
+        """Log it, count it, pass it on."""
+        self._counts[notice.name] = self._counts.get(notice.name, 0) + 1
+        self._recent.append(notice)
+        if self._logger.isEnabledFor(notice.level):
+            self._logger.log(notice.level, "%s", notice)
+        for listener in self._listeners:
+            try:
+                listener(notice)
+            except Exception:
+                self._logger.exception("a listener of notices raised")
+
+    def counts(self) -> Mapping[str, int]:
+        """How often each notice was told, by name; a copy."""
+        return dict(self._counts)
+
+    def recent(self) -> tuple[Notice, ...]:
+        """The last notices, oldest first."""
+        return tuple(self._recent)
