@@ -1,0 +1,1 @@
+"""Tests of what Headrace ships for the tests of others."""
