@@ -140,7 +140,7 @@ class KafkaClient:
             raise raised
         groups, errors = group(messages)
         for message in errors:
-            self._note_message(message)
+            self._faults.message(message)
         return Polled(groups, sum(len(records) for _, _, records in groups), self._faults.take())
 
     def _take(self, records_max: int, timeout_s: float) -> Messages:
@@ -306,19 +306,6 @@ class KafkaClient:
         if callback is not None:
             self._guard(lambda: callback(error))
 
-    def _note_message(self, message: Any) -> None:
-        error = message.error()
-        if error.name() != "_FATAL":
-            self._faults.message(message)
-            return
-        if self._faults.fatal is None:
-            # A dead client says only that; why it died, confluent-kafka raises out of a poll.
-            try:
-                self._consumer.poll(0)
-            except KafkaException as exception:
-                error = error_of(exception)
-        self._faults.dead(error)
-
     # The end
 
     def close(self, timeout_s: float) -> bool:
@@ -347,12 +334,15 @@ class KafkaClient:
     def _give_back(self, deadline: float) -> None:
         # Paused, no record comes any more: one thrown away here would move a position past itself.
         self.pause(self._assignment.places())
-        self._consumer.unsubscribe()
+        try:
+            self._consumer.unsubscribe()
+        except KafkaException:
+            return  # a dead client has no group to leave
         while (self._assignment.places() or self._commits_open > 0) and time.monotonic() < deadline:
             try:
                 message = self._consumer.poll(_CLOSE_POLL_S)
             except KafkaException:
-                return  # a fatal error: nothing is left to give back
+                return
             if message is not None:
                 self._assignment.in_hand.append(message)
 

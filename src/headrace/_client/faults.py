@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, final
 
+from confluent_kafka import KafkaError
+
 from headrace._client.failures import consume_row, fatal_row, request_row
 from headrace._client.logs import RateLimit
 from headrace.ports import Fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from confluent_kafka import KafkaError
 
     from headrace._client.lookups import Unanswered
     from headrace._client.settings import Scrubber
@@ -36,8 +36,8 @@ class Faults:
         self._faults: list[Fault] = []
         self.last: tuple[str, str] | None = None
         """The client's last report, code and text: it says why a request timed out."""
-        self.fatal: KafkaError | None = None
-        """What the client died of, once that is known."""
+        self.fatal = False
+        """Whether the client is dead."""
 
     def take(self) -> list[Fault]:
         """All since the last call."""
@@ -55,6 +55,9 @@ class Faults:
     def message(self, message: Any) -> None:
         """An error among the records."""
         error: KafkaError = message.error()
+        if error.name() == "_FATAL":
+            self.dead(error)
+            return
         offset: int | None = message.offset()
         self.note(
             consume_row(error.name()).kind,
@@ -66,14 +69,14 @@ class Faults:
         )
 
     def dead(self, error: KafkaError) -> None:
-        """The client died of `error`, or of the cause that was heard of before."""
-        if error.name() != "_FATAL":
-            self.fatal = error
-        cause = self.fatal or error
-        self.note(fatal_row(cause.name()).kind, cause.name(), cause.str())
+        """The client is dead: it says `_FATAL` at every poll, so only the first is told."""
+        if not self.fatal:
+            self.fatal = True
+            cause = _cause(error)
+            self.note(fatal_row(cause).kind, cause, error.str())
 
     def raised(self, error: KafkaError) -> None:
-        """An error that came as an exception: confluent-kafka raises a fatal one out of a poll, with its cause's code."""
+        """An error that came as an exception, as confluent-kafka's own do."""
         if error.fatal():
             self.dead(error)
         else:
@@ -97,3 +100,17 @@ class Faults:
         """Add one fault."""
         if kind != "ignore" and len(self._faults) < FAULTS_MAX:
             self._faults.append(Fault(kind, code, self._scrub(detail), topic, partition, offset))
+
+
+def _cause(error: KafkaError) -> str:
+    """What a client died of. confluent-kafka does not show librdkafka's cause but in the text, which begins with it."""
+    if error.name() != "_FATAL":
+        return error.name()
+    text = error.str().removeprefix("Fatal error: ")
+    names = (name for name in dir(KafkaError) if name.strip("_").isupper())
+    texts = {name: KafkaError(getattr(KafkaError, name)).str() for name in names}
+    return max(
+        (name for name in texts if text.startswith(texts[name])),
+        key=lambda n: len(texts[n]),
+        default="_FATAL",
+    )

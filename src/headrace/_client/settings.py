@@ -296,12 +296,12 @@ def refusal(error: Exception, config: Mapping[str, Any]) -> ConfigError:
     if match is None:
         return ConfigError("librdkafka", describe(config), f"what the client accepts: {_clean(text, config)}")
     key = match["key"]
-    value = HIDDEN if is_secret(key) else config.get(key)
-    return ConfigError(
-        f"librdkafka[{key!r}]",
-        value,
-        f"what the client accepts: {_clean(text, config)}",
-    )
+    value = config.get(key)
+    if is_secret(key) or "No such" in text:
+        value = HIDDEN  # an unknown key may be a secret's, misspelt
+    elif isinstance(value, str):
+        value = Scrubber(config)(value)
+    return ConfigError(f"librdkafka[{key!r}]", value, f"what the client accepts: {_clean(text, config)}")
 
 
 def _clean(text: str, config: Mapping[str, Any]) -> str:
