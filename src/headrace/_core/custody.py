@@ -209,6 +209,8 @@ class Custody:
             if fresh:
                 self._take_in(tenure, fresh, now)
             return
+        if ledger.restoring and _rewritten(sources, tenure.leader_epoch):
+            ledger.forget_restored()
         restoring = ledger.restoring
         first = ledger.deliver(offsets)
         count = len(offsets)
@@ -217,7 +219,8 @@ class Custody:
         held = sum(map(len, sources))
         tenure.bytes_held += held
         board.bytes_held += held
-        tenure.leader_epoch = sources[-1].leader_epoch()
+        if not ledger.restoring:
+            tenure.leader_epoch = sources[-1].leader_epoch()
         records: list[Record[Any, Any]] = [
             Record(source, tenure, offset, source.key(), sequence)
             for sequence, (source, offset) in enumerate(zip(sources, offsets, strict=True), first)
@@ -309,3 +312,10 @@ class Custody:
     def _held(self, partitions: Sequence[TopicPartition]) -> list[Tenure]:
         tenures = self._board.tenures
         return [tenures[key] for key in partitions if key in tenures]
+
+
+def _rewritten(sources: Sequence[Source], map_epoch: int | None) -> bool:
+    """Whether these offsets were written after the offset map: by a leader that never had the records it speaks of."""
+    if map_epoch is None:
+        return False
+    return any((source.leader_epoch() or 0) > map_epoch for source in sources)

@@ -10,8 +10,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, cast
 
-from headrace._client.consumer import KafkaClient
-from headrace._client.producer import KafkaProducer
 from headrace._core.engine import Engine
 from headrace._core.events import DeadLettered, PauseAsked, ResumeAsked
 from headrace._core.states import AppState
@@ -36,9 +34,9 @@ if TYPE_CHECKING:
 
     from headrace._client.settings import ConnectionSettings
     from headrace._core.effects import ProduceDeadLetter
-    from headrace._execute.tasks import HandlerLoop
+    from headrace._execute.handler_loop import HandlerLoop
     from headrace._runtime.settings import AppSettings
-    from headrace.ports import Executor, TopicPartition
+    from headrace.ports import Executor, Producer, TopicPartition
     from headrace.records import Record
     from headrace.subscriptions import SubscriptionSettings
 
@@ -59,9 +57,10 @@ class Assembly:
         self.lifespans = Lifespans()
         self.worker_resource: Callable[..., Any] | None = None
         self._inbox = ThreadInbox()
-        self._producer = KafkaProducer(connection)
+        self._producer: Producer | None = None
         self._executors: list[Executor] = []
-        self._loop: HandlerLoop | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._own_loop: HandlerLoop | None = None
         self._owner: Owner | None = None
         self._stop_before_start = threading.Event()
         self.over = threading.Event()
@@ -84,7 +83,12 @@ class Assembly:
         app: object,
     ) -> None:
         """Build everything and start the owner thread. Raises what the settings cannot mean; does no network I/O."""
+        # Imported here: the client library takes half a second, and most who import headrace start no app.
+        from headrace._client.consumer import KafkaClient
+        from headrace._client.producer import KafkaProducer
+
         only = [settings for settings, _ in subscriptions]
+        self._producer = KafkaProducer(self._connection)
         engine = Engine(
             only,
             [Capacity(settings.run_in, worker_count(settings)) for settings in only],  # type: ignore[arg-type] # never "auto" here
@@ -180,7 +184,7 @@ class Assembly:
 
     def handlers_loop(self) -> asyncio.AbstractEventLoop | None:
         """The event loop that `async` handlers run on, if there is one."""
-        return None if self._loop is None else self._loop.loop
+        return self._loop
 
     def produce(
         self,
@@ -191,7 +195,7 @@ class Assembly:
         partition: int | None,
     ) -> Delivery:
         """Produce a record, on behalf of the record whose handler this is called in, if it is."""
-        if self._owner is None or self.over.is_set():
+        if self._producer is None or self.over.is_set():
             raise AppStateError("produce()", self.state().value, "start the app first")
         delivery = Delivery()
         produced = note_produced()
@@ -237,8 +241,8 @@ class Assembly:
         for name, close in (
             ("executors", self._close_executors),
             ("lifespans", self.lifespans.leave),
-            ("producer", lambda: self._producer.close(CLOSE_SLICE_S)),
-            ("handlers' loop", lambda: self._loop and self._loop.stop(CLOSE_SLICE_S)),
+            ("producer", lambda: self._producer and self._producer.close(CLOSE_SLICE_S)),
+            ("handlers' loop", lambda: self._own_loop and self._own_loop.stop(CLOSE_SLICE_S)),
             ("hooks", lambda: self.hooks.stop(CLOSE_SLICE_S)),
         ):
             try:
@@ -260,16 +264,18 @@ class Assembly:
             executor.close(CLOSE_SLICE_S)
 
     def _handler_loop(
-        self, subscriptions: Sequence[SubscriptionSettings], loop: asyncio.AbstractEventLoop | None
-    ) -> HandlerLoop | None:
-        needed = self.lifespans.need_loop() or any(settings.run_in == "asyncio" for settings in subscriptions)
-        if not needed:
+        self, subscriptions: Sequence[SubscriptionSettings], callers: asyncio.AbstractEventLoop | None
+    ) -> asyncio.AbstractEventLoop | None:
+        """The caller's loop if there is one, else a loop of our own if anything needs it."""
+        if callers is not None:
+            return callers
+        if not self.lifespans.need_loop() and all(settings.run_in != "asyncio" for settings in subscriptions):
             return None
-        from headrace._execute.tasks import HandlerLoop
+        from headrace._execute.handler_loop import HandlerLoop
 
-        handler_loop = HandlerLoop(loop)
-        handler_loop.start()
-        return handler_loop
+        self._own_loop = HandlerLoop()
+        self._own_loop.start()
+        return self._own_loop.loop
 
     def _acknowledge(self, record: Record[Any, Any]) -> bool:
         tenure = cast(Tenure, record._tenure)
@@ -281,6 +287,7 @@ class Assembly:
     def _produce_dead_letter(self, effect: ProduceDeadLetter) -> None:
         owner, record = self._owner, effect.record
         assert owner is not None
+        assert self._producer is not None
         topic = owner.subscription(effect.subscription).dead_letter
         assert topic is not None, "a verdict of DeadLetter needs a topic"
 

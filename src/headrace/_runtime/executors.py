@@ -6,9 +6,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
-    from headrace._execute.tasks import HandlerLoop
     from headrace.ports import Executor
     from headrace.subscriptions import SubscriptionSettings
 
@@ -32,7 +32,7 @@ def make_executor(
     settings: SubscriptionSettings,
     handler: Callable[..., Any],
     deliver: Callable[[Any], None],
-    loop: HandlerLoop | None,
+    loop: asyncio.AbstractEventLoop | None,
     resource: Callable[..., Any] | None,
     broken: Callable[[str, BaseException], None],
 ) -> Executor:
