@@ -241,7 +241,11 @@ class KafkaClient:
     # Commits
 
     def commit(self, requests: Sequence[CommitRequest]) -> None:
-        """Send one asynchronous commit; the answer comes to `on_commit`, inside a later `poll`. Never blocks."""
+        """Send one asynchronous commit; the answer comes to `on_commit`, inside a later `poll`. Never blocks.
+
+        librdkafka reports one partition's refusal for every partition of the commit, though the broker wrote the
+        others: a refusal means "perhaps not written". To learn which one it is, commit them apart.
+        """
         offsets = [
             TopicPartition(
                 r.topic, r.partition, r.offset, r.metadata, -1 if r.leader_epoch is None else r.leader_epoch
