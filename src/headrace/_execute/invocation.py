@@ -1,0 +1,213 @@
+"""From a subscription's settings and handler to what a worker calls for one record, or for one batch.
+
+Decides what happens around the handler: decoding, then the filter, then the handler, and what a batch's outcome means
+for each of its records. Refuses to know threads and loops. With nothing configured the handler itself is what is
+called. Invariant: of one lane, nothing is finished behind a record that is not.
+"""
+
+
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from headrace._core.events import Finished
+from headrace._execute.claims import lane_function
+from headrace.errors import DecodeFailed
+from headrace.records import Batch
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Hashable
+
+    from headrace.records import Record
+    from headrace.subscriptions import SubscriptionSettings
+
+
+class _Filtered:
+    """The type of `FILTERED`: a handler may return anything, so the mark must be ours alone."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<filtered>"
+
+
+FILTERED = _Filtered()
+"""What an invocation returns for a record that the filter turned away."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Outcomes of records, gathered until they are delivered together. Its holder guards it."""
+
+    succeeded: list[Record[Any, Any]] = field(default_factory=list["Record[Any, Any]"])
+    failed: list[tuple[Record[Any, Any], BaseException]] = field(
+        default_factory=list["tuple[Record[Any, Any], BaseException]"]
+    )
+    returned: list[Record[Any, Any]] = field(default_factory=list["Record[Any, Any]"])
+    awaiting: list[Record[Any, Any]] = field(default_factory=list["Record[Any, Any]"])
+    filtered: int = 0
+    started: int = 0
+    busy_s: float = 0.0
+    cpu_s: float = 0.0
+
+    def finished(self, subscription: int) -> Finished:
+        """Freeze it."""
+        return Finished(
+            subscription,
+            self.succeeded,
+            self.failed,
+            self.returned,
+            self.awaiting,
+            self.filtered,
+            self.busy_s,
+            self.cpu_s,
+            self.started,
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self.succeeded or self.failed or self.returned or self.awaiting or self.started)
+
+
+def bind(settings: SubscriptionSettings, handler: Callable[[Any], object]) -> Callable[[Any], object]:
+    """Return what a thread calls for each record of a `def` handler without batches."""
+    admit = _admission(settings)
+    if admit is None:
+        return handler
+
+    def invoke(record: Record[Any, Any]) -> object:
+        return handler(record) if admit(record) else FILTERED
+
+    return invoke
+
+
+def bind_async(
+    settings: SubscriptionSettings, handler: Callable[[Any], Awaitable[object]]
+) -> Callable[[Any], Awaitable[object]]:
+    """Return what a pump awaits for each record of an `async def` handler without batches."""
+    admit = _admission(settings)
+    if admit is None:
+        return handler
+
+    async def invoke(record: Record[Any, Any]) -> object:
+        return await handler(record) if admit(record) else FILTERED
+
+    return invoke
+
+
+def without_our_frame(error: BaseException) -> BaseException:
+    """Cut the frame that caught it off a handler's error: it says nothing, and holds what it should not keep alive."""
+    trace = error.__traceback__
+    return error if trace is None else error.with_traceback(trace.tb_next)
+
+
+def _admission(settings: SubscriptionSettings) -> Callable[[Record[Any, Any]], bool] | None:
+    """Return what decodes and filters a record: False if it is filtered out. None if there is nothing to do."""
+    key_decoder, value_decoder, keep = settings.key_decoder, settings.value_decoder, settings.filter
+    if key_decoder is None and value_decoder is None and keep is None:
+        return None
+
+    def admit(record: Record[Any, Any]) -> bool:
+        # At every attempt: a handler may have changed what an earlier one was given.
+        if key_decoder is not None and record.raw_key is not None:
+            try:
+                record._key = key_decoder(record.raw_key)
+            except MemoryError:
+                raise  # It stops the runtime, wherever it strikes.
+            except Exception as error:
+                raise DecodeFailed("key_decoder", error) from error
+        if value_decoder is not None:
+            raw = record._source.value()
+            if raw is not None:
+                try:
+                    record._value = value_decoder(raw)
+                except MemoryError:
+                    raise
+                except Exception as error:
+                    raise DecodeFailed("value_decoder", error) from error
+        return keep is None or bool(keep(record))
+
+    return admit
+
+
+class BatchPlan:
+    """How a subscription's claim lists become batches, and batches outcomes. Frozen; any thread."""
+
+    __slots__ = ("_admit", "_lane_of")
+
+    def __init__(self, settings: SubscriptionSettings) -> None:
+        self._admit = _admission(settings)
+        self._lane_of = lane_function(settings.order_by)
+
+    def sift(self, records: list[Record[Any, Any]], tally: Tally) -> list[Sifted]:
+        """Decode and filter claimed records, and group them by tenure: a batch is of one partition. Stale ones are returned."""
+        groups: dict[int, Sifted] = {}
+        for record in records:
+            if not record._tenure.open:
+                tally.returned.append(record)
+                continue
+            group = groups.get(id(record._tenure))
+            if group is None:
+                group = groups[id(record._tenure)] = Sifted()
+            group.records.append(record)
+        for group in groups.values():
+            self._admit_all(group)
+        return list(groups.values())
+
+    def _admit_all(self, group: Sifted) -> None:
+        admit = self._admit
+        if admit is None:
+            group.batch = Batch(group.records)
+            return
+        admitted: list[Record[Any, Any]] = []
+        behind: set[Hashable] = set()
+        for record in group.records:
+            lane = self._lane_of(record)
+            if lane in behind:
+                continue
+            try:
+                if admit(record):
+                    admitted.append(record)
+                else:
+                    group.filtered.add(id(record))
+            except BaseException as error:
+                group.errors[id(record)] = error
+                if lane is not None:
+                    behind.add(lane)
+        if admitted:
+            group.batch = Batch(admitted)
+
+    def settle(self, group: Sifted, error: BaseException | None, tally: Tally) -> None:
+        """Tell the outcome of each record, after the handler returned (None) or raised `error`."""
+        handled: set[int] = set()
+        errors = group.errors
+        if group.batch is not None:
+            handled.update(map(id, group.batch.records))
+            errors = {**errors, **group.batch._failures}
+        behind: set[Hashable] = set()
+        for record in group.records:
+            key = id(record)
+            lane = self._lane_of(record)
+            if lane in behind:
+                tally.returned.append(record)
+                continue
+            failure = error if error is not None and key in handled else errors.get(key)
+            if failure is not None:
+                tally.failed.append((record, failure))
+                if lane is not None:
+                    behind.add(lane)
+            else:
+                tally.succeeded.append(record)
+                tally.filtered += key in group.filtered
+
+
+@dataclass(slots=True)
+class Sifted:
+    """Claimed records of one tenure: those for the handler as a batch (None if there are none), and the others."""
+
+    records: list[Record[Any, Any]] = field(default_factory=list["Record[Any, Any]"])
+    batch: Batch[Any, Any] | None = None
+    filtered: set[int] = field(default_factory=set[int])
+    errors: dict[int, BaseException] = field(default_factory=dict[int, BaseException])
