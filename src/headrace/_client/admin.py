@@ -184,7 +184,8 @@ class Observer:
         raise ClientFailed(code, detail)
 
     def _on_error(self, error: KafkaError) -> None:
-        self._last_error = (error.name(), self._scrub(error.str()))
+        if self._last_error is None or error.name() != "_ALL_BROKERS_DOWN":  # which says nothing of why
+            self._last_error = (error.name(), self._scrub(error.str()))
 
 
 def _left(deadline: float) -> float:

@@ -46,7 +46,8 @@ class Faults:
 
     def report(self, error: KafkaError) -> None:
         """The client's error callback, which repeats itself: one of each code per `logs.QUIET_S`."""
-        self.last = (error.name(), self._scrub(error.str()))
+        if self.last is None or error.name() != "_ALL_BROKERS_DOWN":  # which says nothing of why
+            self.last = (error.name(), self._scrub(error.str()))
         kept_back = self._limit.admit(error.name())
         if kept_back is not None:
             more = f" ({kept_back} like it since)" if kept_back else ""
