@@ -1,0 +1,122 @@
+"""A member of a consumer group: an app whose handlers write what they do to the outside ledger.
+
+Run as `python -m tests.members.program PLAN`. SIGTERM drains it; its exit code is 0 after a clean stop, 3 after a
+forced one. Its custody lines come from notices: only the runtime knows when it gave a partition back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+import zlib
+from typing import TYPE_CHECKING, Any
+
+from headrace import App, Commit, ForcedStop, Record, Timeouts
+from headrace._core import notices
+from tests.members.ledger import Ledger
+from tests.members.plan import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headrace._core.notices import Notice
+
+FORCED_EXIT_CODE = 3
+HANGS = b"hangs"
+"""A record with this key never returns from its handler."""
+
+
+def make_app(plan: Plan, ledger: Ledger) -> App:
+    """The app of this plan, its one subscription registered."""
+    app = App(
+        plan.bootstrap_servers,
+        plan.group_id,
+        group_protocol=plan.protocol,
+        instance_id=plan.instance_id,
+        librdkafka=plan.librdkafka,
+        commit=Commit(every_s=plan.commit_every_s),
+        timeouts=Timeouts(**(plan.timeouts or {})),
+    )
+    app.listen(custody_writer(ledger))
+    handler = async_handler(plan, ledger) if plan.run_in == "asyncio" else handler_of(plan, ledger)
+    app.subscribe(*plan.topics, **(plan.subscribe or {}))(handler)
+    return app
+
+
+def handler_of(plan: Plan, ledger: Ledger) -> Callable[[Record[Any, Any]], None]:
+    """A handler for threads."""
+
+    def handle(record: Record[Any, Any]) -> None:
+        facts = facts_of(record)
+        ledger.write("start", **facts, attempt=record.attempt)
+        if record.raw_key == HANGS:
+            threading.Event().wait()
+        time.sleep(pause_s(plan, record))
+        ledger.write("end", **facts, detail="ok")
+
+    return handle
+
+
+def async_handler(plan: Plan, ledger: Ledger) -> Callable[[Record[Any, Any]], Any]:
+    """The same for an event loop."""
+
+    async def handle(record: Record[Any, Any]) -> None:
+        facts = facts_of(record)
+        ledger.write("start", **facts, attempt=record.attempt)
+        if record.raw_key == HANGS:
+            await asyncio.Event().wait()
+        await asyncio.sleep(pause_s(plan, record))
+        ledger.write("end", **facts, detail="ok")
+
+    return handle
+
+
+def facts_of(record: Record[Any, Any]) -> dict[str, Any]:
+    """Where a record lies, and its key."""
+    key = None if record.raw_key is None else record.raw_key.decode()
+    return {"topic": record.topic, "partition": record.partition, "offset": record.offset, "key": key}
+
+
+def pause_s(plan: Plan, record: Record[Any, Any]) -> float:
+    """How long this record takes: uneven, and the same in every run."""
+    number = zlib.crc32(f"{record.topic}/{record.partition}/{record.offset}".encode())
+    return number % (plan.slow_ms + 1) / 1000
+
+
+def custody_writer(ledger: Ledger) -> Callable[[Notice], None]:
+    """Write down when partitions come and go."""
+
+    def listen(notice: Notice) -> None:
+        match notice:
+            case notices.PartitionAssigned(topic, partition, _, offset):
+                ledger.write("assigned", topic=topic, partition=partition, offset=offset)
+            case notices.PartitionRevoked(topic, partition, _, committable, abandoned):
+                how = "abandoned" if abandoned else "clean"
+                ledger.write("revoked", topic=topic, partition=partition, offset=committable, detail=how)
+            case notices.RevokeUnconfirmed(topic, partition, offset, code):
+                ledger.write("unconfirmed", topic=topic, partition=partition, offset=offset, detail=code)
+            case notices.PartitionLost(topic, partition):
+                ledger.write("unconfirmed", topic=topic, partition=partition, detail="lost")
+            case _:
+                pass
+
+    return listen
+
+
+def main(plan: Plan) -> int:
+    """Run until SIGTERM."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    app = make_app(plan, Ledger(plan.ledger_path, plan.name))
+    try:
+        app.run()
+    except ForcedStop:
+        logging.getLogger(__name__).exception("forced")
+        return FORCED_EXIT_CODE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Plan.from_argument(sys.argv[1])))
