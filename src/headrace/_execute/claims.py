@@ -7,9 +7,6 @@ The claim is one step of the list's iterator, one C call that neither runs Pytho
 the taking back, `list(iterator)`. That costs a third of a deque's popleft. It needs the GIL.
 """
 
-
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 from operator import length_hint

@@ -5,9 +5,6 @@ for each of its records. Refuses to know threads and loops. With nothing configu
 called. Invariant: of one lane, nothing is finished behind a record that is not.
 """
 
-
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 from dataclasses import dataclass, field

@@ -7,8 +7,6 @@ from it. So whoever finds a bursting pump from outside that pump's own step has 
 Threads: the loop's, but for methods that say otherwise. `lock` guards the lists and what of them was reported.
 """
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import asyncio
@@ -278,8 +276,11 @@ class Pumping:
             self._part_from_burst(pump)
             self._outbox.tally.failed.append((record, without_our_frame(error)))
         self._block(pump, record)
-        if isinstance(error, STOPPING):
-            self._return_unclaimed(pump.chunk)
+        if isinstance(
+            error, STOPPING
+        ):  # The app stops: its list may have been split, so all lists are given back.
+            for chunk in list(self.chunks):
+                self._return_unclaimed(chunk)
 
     def _block(self, pump: Pump, record: Record[Any, Any]) -> None:
         """Start nothing more of this record's lane."""

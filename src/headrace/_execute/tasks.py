@@ -12,8 +12,6 @@ is reported exactly once, or taken back.
 Threads: the owner calls the `ports.Executor` methods; all else is the loop thread's. `_lock` guards what both change.
 """
 
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import asyncio

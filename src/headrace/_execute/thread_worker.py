@@ -6,9 +6,6 @@ does per record is claim it, look at its tenure, call the handler, and see that 
 Invariant: of what a list reports, `reported` is the boundary: records before it were reported, others were not.
 """
 
-
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import threading
@@ -74,7 +71,6 @@ class ThreadChunk(ClaimList):
         "filtered_reported",
         "lock",
         "odd",
-        "position",
         "relieved",
         "reported",
         "seen_at",
@@ -89,13 +85,12 @@ class ThreadChunk(ClaimList):
         # The worker sets it when it takes the chunk; None again when it is done.
         self.worker: ThreadWorker | None = None
         self.started_at = 0.0
-        # The worker writes these, under the lock where the owner may read them; by index, only what is no success.
+        # The worker writes these; `odd` by index, under the lock, and only what is no success.
         self.odd: dict[int, BaseException | _Mark] = {}
         self.reported = 0
         self.filtered = 0
         self.filtered_reported = 0
-        # The worker's alone: the next index, and lanes of which nothing more is started.
-        self.position = 0
+        # The worker's alone: lanes of which nothing more is started.
         self.blocked: set[Hashable] = set()
         # The owner's alone: how far it had come at the last pulse that saw it move, and whether it was relieved since.
         self.seen_claimed = -1
@@ -115,6 +110,11 @@ class ThreadChunk(ClaimList):
         if not claimed or self.worker is None:
             return None
         return self.records[0 if self.worker.runs_batches else claimed - 1]
+
+    def mark(self, outcome: BaseException | _Mark) -> None:
+        """Note what became of the current record, where it is no success. Worker only."""
+        with self.lock:
+            self.odd[self.claimed() - 1] = outcome
 
     def relieve(self, tally: Tally) -> None:
         """Report what is finished and give back what is not claimed: the current record is slow. Owner only."""
@@ -227,33 +227,31 @@ class ThreadWorker:
     def _run_records(self, chunk: ThreadChunk) -> bool:
         invoke, lane_of, scope, blocked = self._work.invoke, self._work.lane_of, self._scope, chunk.blocked
         context_now, base = copy_context, copy_context()
-        for index, record in enumerate(chunk.claims, chunk.position):
+        for record in chunk.claims:
             if not record._tenure.open or (blocked and lane_of(record) in blocked):
-                chunk.odd[index] = _RETURNED
+                chunk.mark(_RETURNED)
                 continue
             try:
                 if invoke(record) is FILTERED:
                     chunk.filtered += 1
             except BaseException as error:
-                self._fail(chunk, index, record, error)
-                chunk.position = index + 1
+                self._fail(chunk, record, error)
                 return False
             if scope.produced is not None:
-                self._await_produced(chunk, index, record)
+                self._await_produced(chunk, record)
             try:
                 if context_now() == base:
                     continue
             except Exception:  # noqa: S110 - nothing to log
                 pass  # Two values of the user's that refuse to be compared: not the same, then.
-            chunk.position = index + 1
             return False
         return True
 
-    def _fail(self, chunk: ThreadChunk, index: int, record: Record[Any, Any], error: BaseException) -> None:
+    def _fail(self, chunk: ThreadChunk, record: Record[Any, Any], error: BaseException) -> None:
         if self._scope.produced is not None:
             self._scope.take().close(None)
         # Without our own frame, which would tie the error to the whole list in a cycle.
-        chunk.odd[index] = without_our_frame(error)
+        chunk.mark(without_our_frame(error))
         self._block(chunk, record)
         if isinstance(error, STOPPING):
             self._return_rest(chunk)
@@ -269,14 +267,14 @@ class ThreadWorker:
         if rest:
             self._work.deliver(Tally(returned=rest).finished(self._work.subscription))
 
-    def _await_produced(self, chunk: ThreadChunk, index: int, record: Record[Any, Any]) -> None:
+    def _await_produced(self, chunk: ThreadChunk, record: Record[Any, Any]) -> None:
         """The handler returned and had produced: its record is finished when all that is acknowledged."""
         produced = self._scope.take()
         if produced.close(partial(self._delivered, record)):
             if produced.error is not None:
-                self._fail(chunk, index, record, produced.error)
+                self._fail(chunk, record, produced.error)
             return
-        chunk.odd[index] = _AWAITING
+        chunk.mark(_AWAITING)
         self._block(chunk, record)
 
     def _delivered(self, record: Record[Any, Any], error: Exception | None) -> None:

@@ -7,9 +7,6 @@ Invariants: every submitted record is reported exactly once, or taken back; a re
 never started; each handler sees the context it would see if it were the first.
 """
 
-
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import sys
