@@ -5,6 +5,7 @@ The verifier judges; these tests only make the history, and make sure that it ha
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import pytest
@@ -75,7 +76,8 @@ def test_clean_joins_and_leaves_lose_repeat_and_disorder_nothing(
 ) -> None:
     """One member, then three, then others leave: every record is handled exactly once, in the order of its key."""
     topic = topics.create(partitions=PARTITIONS)
-    with fleet_of(plan_of(kafka, group_id, topic, protocol), tmp_path, PARTITIONS) as fleet:
+    plan = replace(plan_of(kafka, group_id, topic, protocol), run_in="asyncio")
+    with fleet_of(plan, tmp_path, PARTITIONS) as fleet:
         fleet.produce(keyed(1800))
         fleet.start("a")
         fleet.wait_until(shared("a"), "a holds all")

@@ -143,6 +143,11 @@ class Fleet:
         assert not unacknowledged, unacknowledged
         return count
 
+    def note_acked(self, records: Iterable[tuple[str, int, int, str]]) -> None:
+        """Write down records that somebody else produced: (topic, partition, offset, key)."""
+        for topic, partition, offset, key in records:
+            self._ledger.write("acked", topic=topic, partition=partition, offset=offset, key=key)
+
     # Waiting and looking
 
     def lines(self) -> list[Line]:
@@ -240,7 +245,7 @@ def unhandled(lines: Iterable[Line]) -> int:
     for line in lines:
         if line.kind == "acked":
             wanted.add((line.topic, line.partition, line.offset))
-        elif line.kind == "end" and line.detail == "ok":
+        elif line.kind == "end" and line.ok:
             done.add((line.topic, line.partition, line.offset))
     return len(wanted - done)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Kind = Literal[
     "acked",  # the broker acknowledged a produced record
     "start",  # a handler began
-    "end",  # it returned ("ok") or raised ("raised"), by `detail`
+    "end",  # it returned ("ok", or "ok:" and the value) or raised ("raised"), by `detail`
     "committed",  # an outside observer read this committed offset
     "assigned",  # the member may start records of the partition from now on
     "revoked",  # and not any more; `detail` is "clean" or "abandoned"
@@ -43,6 +43,11 @@ class Line:
     key: str | None = None
     attempt: int = 0
     detail: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Of an end: whether the handler returned."""
+        return self.detail.startswith("ok")
 
 
 class Ledger:

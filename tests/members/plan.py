@@ -13,6 +13,7 @@ class Plan:
     """One member: whom it joins, where it writes, how its handler behaves.
 
     slow_ms: handlers take 0 to so many milliseconds, a number that the record alone decides.
+    keeps_values: what the handler read is written down with its end.
     librdkafka, subscribe, timeouts: passed on to `App`, `App.subscribe` and `Timeouts`.
     """
 

@@ -55,7 +55,7 @@ def handler_of(plan: Plan, ledger: Ledger) -> Callable[[Record[Any, Any]], None]
         if record.raw_key == HANGS:
             threading.Event().wait()
         time.sleep(pause_s(plan, record))
-        ledger.write("end", **facts, detail="ok")
+        ledger.write("end", **facts, detail=outcome_of(plan, record))
 
     return handle
 
@@ -69,7 +69,7 @@ def async_handler(plan: Plan, ledger: Ledger) -> Callable[[Record[Any, Any]], An
         if record.raw_key == HANGS:
             await asyncio.Event().wait()
         await asyncio.sleep(pause_s(plan, record))
-        ledger.write("end", **facts, detail="ok")
+        ledger.write("end", **facts, detail=outcome_of(plan, record))
 
     return handle
 
@@ -78,6 +78,11 @@ def facts_of(record: Record[Any, Any]) -> dict[str, Any]:
     """Where a record lies, and its key."""
     key = None if record.raw_key is None else record.raw_key.decode()
     return {"topic": record.topic, "partition": record.partition, "offset": record.offset, "key": key}
+
+
+def outcome_of(plan: Plan, record: Record[Any, Any]) -> str:
+    """What the ledger says at the end."""
+    return f"ok:{(record.raw_value or b'').decode()}" if plan.keeps_values else "ok"
 
 
 def pause_s(plan: Plan, record: Record[Any, Any]) -> float:

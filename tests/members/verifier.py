@@ -64,7 +64,7 @@ class Run:
 
     @property
     def ok(self) -> bool:
-        return self.ended is not None and self.ended.detail == "ok"
+        return self.ended is not None and self.ended.ok
 
 
 @dataclass(slots=True)
