@@ -17,6 +17,7 @@ from headrace._client.settings import ConnectionSettings
 from headrace._runtime.assembly import Assembly
 from headrace._runtime.completion import Completion
 from headrace._runtime.handlers import check_handler, name_of, resolve_kind, with_timeout_checked
+from headrace._runtime.process import own_process
 from headrace._runtime.settings import AppSettings
 from headrace.config import Batching, Budgets, Commit, RetryPolicy, Timeouts
 from headrace.errors import AppStateError, ConfigError, WouldDeadlock
@@ -211,8 +212,10 @@ class App:
     def run(self) -> None:
         """Start, and run until stopped. The first SIGINT or SIGTERM drains, the second stops hard. Main thread only.
 
-        Raises what `wait` raises. Restores the signal handlers it found.
+        Raises what `wait` raises. Restores the signal handlers it found. The process is taken to be the app's own: its
+        garbage collector is tuned for it (see `headrace._runtime.process`).
         """
+        own_process()
 
         def on_signal(_number: int, _frame: FrameType | None) -> None:
             self.request_stop(hard=self._assembly.stop_requested())

@@ -479,6 +479,7 @@ class Owner:
 
     def _fail(self, error: FatalError) -> None:
         """The first fatal error is the reason; later ones are only told."""
+        self._parts.tell(notices.AppFailed(type(error).__name__, str(error)))
         if self.fatal is None:
             self.fatal = error
         self.stop_asked.set()
