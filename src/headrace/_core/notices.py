@@ -325,3 +325,13 @@ class PartitionReassigned(Notice):
     partition: int
     position: int
     silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AppFailed(Notice):
+    """The app stops because of an error; `App.wait` raises it."""
+
+    name: ClassVar[str] = "app_failed"
+    level: ClassVar[int] = ERROR
+    error: str
+    message: str
