@@ -1,0 +1,136 @@
+"""`headrace run module:app`: import an app and run it until it is told to stop.
+
+Decides what `--dry-run` shows and how logging is set up if nobody did; the app decides everything else. Invariant: no
+secret is printed.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from enum import Enum
+from typing import Annotated, Any, cast
+
+import typer
+from rich.console import Console
+
+from headrace import App
+from headrace._client.settings import ConnectionSettings, consumer_config, describe, producer_config
+from headrace._runtime.handlers import load
+from headrace._runtime.settings import flatten
+from headrace.cli.debugging import Debug
+from headrace.cli.exits import Exit, RunFailed
+from headrace.errors import FatalError, HandlerError, HeadraceError
+
+
+class LogLevel(Enum):
+    """Levels of `logging`."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def run(
+    target: Annotated[
+        str, typer.Argument(metavar="MODULE:APP", help="Where the App is, such as billing:app.")
+    ],
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print the resolved settings, secrets hidden; connect to nothing."),
+    ] = False,
+    log_level: Annotated[
+        LogLevel, typer.Option(help="Level of the log on stderr, unless the module sets up logging itself.")
+    ] = LogLevel.INFO,
+    debug: Debug = False,  # noqa: ARG001 - noted by its callback
+) -> Exit:
+    """Run an App until SIGINT or SIGTERM.
+
+    The first signal drains: handlers finish, offsets are committed, the group is left. The second stops hard.
+    The working directory is added to the import path.
+    """
+    app = load_app(target)
+    if not app.subscriptions:
+        raise HandlerError(target, "has no subscriptions; register handlers with @app.subscribe(...)")
+    if dry_run:
+        print_settings(app)
+        return Exit.OK
+    logging.basicConfig(
+        level=log_level.name, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+    )
+    try:
+        app.run()
+    except FatalError as error:
+        raise RunFailed(error) from error
+    return Exit.OK
+
+
+def load_app(target: str) -> App:
+    """Import the app; raises `HandlerError` with what is wrong, whatever the module raised."""
+    # "" stands for the working directory, as it does for `python -m`; kept if it is there already.
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found = load(target)
+    except HeadraceError:
+        raise  # a module may make its App wrongly, and that error names the setting
+    except Exception as error:
+        problem = f"importing it raised {type(error).__name__}: {error}"
+        raise HandlerError(target, problem) from error
+    except SystemExit as error:
+        raise HandlerError(target, f"importing it called sys.exit({error.code!r})") from error
+    if not isinstance(found, App):
+        raise HandlerError(target, f"is {_kind_of(found)}, not a headrace.App")
+    return found
+
+
+def connection_of(app: App) -> ConnectionSettings:
+    """What the app tells its Kafka clients."""
+    settings = app.settings
+    return ConnectionSettings(
+        bootstrap_servers=settings.bootstrap_servers,
+        group_id=settings.group_id,
+        librdkafka=settings.librdkafka,
+        group_protocol=settings.group_protocol,
+        instance_id=settings.instance_id,
+    )
+
+
+def print_settings(app: App) -> None:
+    """Everything that is decided before the start, one `name = value` a line, to read and to compare."""
+    connection = connection_of(app)
+    console = Console(soft_wrap=True, highlight=False)
+    sections: list[tuple[str, dict[str, Any]]] = [("app", _settings_of(app))]
+    sections += [
+        (f"subscription {settings.name}", flatten(settings) | {"on_exhausted": settings.exhausted})
+        for settings in app.subscriptions
+    ]
+    sections.append(("librdkafka consumer", dict(describe(consumer_config(connection)))))
+    sections.append(("librdkafka producer", dict(describe(producer_config(connection)))))
+    for index, (title, values) in enumerate(sections):
+        if index:
+            console.print()
+        console.print(f"[{title}]", style="bold", markup=False)
+        for name, value in values.items():
+            console.print(f"{name} = {_shown(value)}", markup=False)
+
+
+def _settings_of(app: App) -> dict[str, object]:
+    # The user's librdkafka settings hold secrets; they are shown, hidden where they must be, with the clients' own.
+    return {name: value for name, value in flatten(app.settings).items() if name != "librdkafka"}
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        items = cast("tuple[object, ...]", value)
+        return ", ".join(_shown(item) for item in items) or "none"
+    if isinstance(value, type):
+        return value.__qualname__
+    return "none" if value is None else str(value)
+
+
+def _kind_of(found: object) -> str:
+    if callable(found) and not isinstance(found, type):
+        return "a function"
+    return f"a {type(found).__name__}" if not isinstance(found, type) else f"the class {found.__name__}"
