@@ -68,6 +68,7 @@ class BrokerUnreachable(FatalError):
     def __init__(self, bootstrap_servers: str, waited_s: float, detail: str = "") -> None:
         self.bootstrap_servers = bootstrap_servers
         self.waited_s = waited_s
+        self.detail = detail
         tail = f" ({detail})" if detail else ""
         super().__init__(
             f"no broker answered at {bootstrap_servers} within {waited_s:g} s{tail}; "

@@ -79,6 +79,7 @@ class Board:
         "lanes",
         "parking",
         "routing",
+        "squeezed",
         "stopping",
         "subscriptions",
         "tenures",
@@ -113,6 +114,8 @@ class Board:
         self.epoch = 0
         self.user_paused: set[TopicPartition] = set()
         self.stopping = False
+        # Partitions paused for the bytes of all of them together.
+        self.squeezed: dict[Tenure, None] = {}
 
     def tell(self, notice: Notice) -> None:
         """Append a notice to the effects."""
@@ -136,12 +139,27 @@ class Board:
         """Pause or resume a partition after its numbers changed."""
         if tenure.phase is not Phase.ACTIVE:
             return
-        if tenure.paused & PAUSED_BY_FLOW:
-            if may_resume(tenure, self.budgets, self.bytes_held, len(self.tenures)):
-                self.unpause(tenure, PAUSED_BY_FLOW)
+        budgets, held, partitions = self.budgets, self.bytes_held, len(self.tenures)
+        was = tenure.paused_for
+        if was is not None and not may_resume(was, tenure, budgets, held, partitions):
             return
-        reason = reason_to_pause(tenure, self.budgets, self.bytes_held, len(self.tenures))
-        if reason is not None:
+        reason = reason_to_pause(tenure, budgets, held, partitions)
+        if reason is was:
+            return
+        tenure.paused_for = reason
+        self.squeezed.pop(tenure, None)
+        if reason == "total_bytes_max":
+            self.squeezed[tenure] = None
+        if reason is None:
+            self.unpause(tenure, PAUSED_BY_FLOW)
+            return
+        if was is None:
             self.counters.pauses += 1
             self.pause(tenure, PAUSED_BY_FLOW)
-            self.tell(IntakePaused(*tenure.key, reason=reason, head=tenure.ledger.committable))
+        self.tell(IntakePaused(*tenure.key, reason=reason, head=tenure.ledger.committable))
+
+    def relieve(self) -> None:
+        """Regulate the partitions that stopped for the total: what frees them may have happened to others."""
+        if self.bytes_held <= self.budgets.total_bytes_max * 3 // 4:
+            for tenure in tuple(self.squeezed):
+                self.regulate(tenure)

@@ -90,12 +90,14 @@ class Commits:
         "_code",
         "_episode_at",
         "_farewells",
+        "_given_up",
         "_newest",
         "_next_at",
         "_overdue_told",
         "_policy",
         "_rebuild_after_s",
         "_refusals",
+        "_refused_at",
         "_sent",
         "_sent_at",
         "_unexplained_at",
@@ -114,6 +116,8 @@ class Commits:
         self._next_at = 0.0
         self._sent: dict[TopicPartition, _Sent] = {}
         self._sent_at = 0.0
+        # Offsets whose commit was replaced before it was answered: an answer that names one may be that older one's.
+        self._given_up: dict[TopicPartition, set[int]] = {}
         # Content of the newest commit: its answer, and no other, ends the flight.
         self._newest: dict[TopicPartition, int] = {}
         self._farewells: dict[TopicPartition, _Farewell] = {}
@@ -121,6 +125,7 @@ class Commits:
         # An episode runs from the first refusal to the next confirmation.
         self._episode_at: float | None = None
         self._refusals = 0
+        self._refused_at = 0.0
         self._code = ""
         self._overdue_told = False
         # Since when the group refuses us without a rebalance that would explain it.
@@ -141,8 +146,16 @@ class Commits:
         self._unexplained_at = None
 
     def hurry(self, now: float) -> None:
-        """Commit as soon as the rules allow, not at the next tick of the timer."""
-        self._next_at = min(self._next_at, now)
+        """Commit as soon as the rules allow, not at the next tick of the timer. A backoff is not cut short."""
+        if self.state is not CommitState.BACKING_OFF:
+            self._next_at = min(self._next_at, now)
+
+    def press(self, now: float) -> None:
+        """Commit as soon as the rules allow, with the shortest backoff: the app stops, there is no later."""
+        soonest = now
+        if self.state is CommitState.BACKING_OFF:
+            soonest = max(now, self._refused_at + self._policy.backoff_initial_s)
+        self._next_at = min(self._next_at, soonest)
 
     def next_deadline(self) -> float:
         """When `step` must be called again, at the latest."""
@@ -161,6 +174,7 @@ class Commits:
             if now < self._sent_at + self._policy.timeout_s:
                 return effects
             effects += self._refuse("no answer", CommitTrigger.UNANSWERED, now)
+            effects += self._farewells_failed("no answer")
         every = self._policy.every_records
         enough = every is not None and self.finished_since >= every and self.state is CommitState.IDLE
         if now < self._next_at and not enough:
@@ -179,7 +193,12 @@ class Commits:
         dirty: list[Tenure] = []
         for tenure in tenures:
             sent = self._sent.get(tenure.key)
-            on_its_way = self.unanswered and sent is not None and sent.mark == mark_of(tenure)
+            on_its_way = (
+                self.unanswered
+                and tenure.key in self._newest
+                and sent is not None
+                and (sent.epoch, sent.mark) == (tenure.epoch, mark_of(tenure))
+            )
             if not is_dirty(tenure):
                 effects.append(
                     Tell(
@@ -198,8 +217,10 @@ class Commits:
 
     def forget(self, tenure: Tenure) -> None:
         """The partition is lost, or its position was moved: answers about it mean nothing any more."""
-        self._sent.pop(tenure.key, None)
         self._farewells.pop(tenure.key, None)
+        sent = self._sent.pop(tenure.key, None)
+        if sent is not None:
+            self._given_up.setdefault(tenure.key, set()).add(sent.offset)
 
     def answered(
         self, results: Sequence[CommitResult], tenures: Mapping[TopicPartition, Tenure], now: float
@@ -216,6 +237,7 @@ class Commits:
             tenure = tenures.get(key)
             if result.error is not None:
                 failed.append(result)
+                self._not_written(key, result.offset, tenure)
                 if key in self._farewells and tenure is None:
                     farewell = self._farewells.pop(key)
                     effects.append(
@@ -224,7 +246,9 @@ class Commits:
                 continue
             if tenure is not None:
                 effects += self._written(tenure, result.offset)
-            elif key in self._farewells and result.offset == self._farewells[key].offset:
+                continue
+            self._is_answer(key, result.offset)
+            if key in self._farewells and result.offset == self._farewells[key].offset:
                 farewell = self._farewells.pop(key)
                 effects.append(
                     Tell(notices.RevokeConfirmed(*key, offset=result.offset, drained=farewell.drained))
@@ -240,7 +264,17 @@ class Commits:
 
     def not_sent(self, code: str, now: float) -> list[Effect]:
         """The client would not send it: as if refused."""
-        return self._refuse(code, CommitTrigger.REFUSED, now)
+        for key in self._newest:
+            self._sent.pop(key, None)
+        return [*self._farewells_failed(code), *self._refuse(code, CommitTrigger.REFUSED, now)]
+
+    def _farewells_failed(self, code: str) -> list[Effect]:
+        """The newest commit was not written, as far as is known: what became of the farewells in it."""
+        return [
+            Tell(notices.RevokeUnconfirmed(*key, offset=self._farewells.pop(key).offset, code=code))
+            for key in self._newest
+            if key in self._farewells
+        ]
 
     def _send(self, dirty: Sequence[Tenure], now: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -254,6 +288,9 @@ class Commits:
                     effects.append(Tell(notices.OffsetMapTruncated(*tenure.key, dropped=encoded.dropped)))
             offset = committable(tenure)
             requests.append(CommitRequest(*tenure.key, offset, metadata, tenure.leader_epoch))
+            replaced = self._sent.get(tenure.key)
+            if replaced is not None:
+                self._given_up.setdefault(tenure.key, set()).add(replaced.offset)
             self._sent[tenure.key] = _Sent(tenure.epoch, offset, mark_of(tenure))
         self.state = advance(COMMIT_TRANSITIONS, self.state, CommitTrigger.SENT)
         self._newest = {(request.topic, request.partition): request.offset for request in requests}
@@ -265,11 +302,10 @@ class Commits:
     def _written(self, tenure: Tenure, offset: int) -> list[Effect]:
         """The broker says that `offset` is now what it holds for this partition."""
         effects: list[Effect] = []
-        sent = self._sent.get(tenure.key)
-        if sent is not None and sent.epoch == tenure.epoch and sent.offset == offset:
+        sent = self._is_answer(tenure.key, offset)
+        if sent is not None and sent.epoch == tenure.epoch:
             tenure.confirmed, tenure.confirmed_mark = offset, sent.mark
             tenure.map_refused = False
-            del self._sent[tenure.key]
             return effects
         # An answer to an older commit. Whatever it wrote, what is newest must be sent (again).
         if tenure.confirmed is not None and offset < tenure.confirmed:
@@ -278,6 +314,28 @@ class Commits:
             )
         tenure.confirmed, tenure.confirmed_mark = offset, None
         return effects
+
+    def _is_answer(self, key: TopicPartition, offset: int) -> _Sent | None:
+        """The newest commit of this partition, if the answer is certainly its own.
+
+        Answers carry no identity. Where one given up named the same offset with another map, this may be either's: it
+        ends the wait, and proves nothing.
+        """
+        sent, given_up = self._sent.get(key), self._given_up.get(key)
+        older = given_up is not None and offset in given_up
+        if sent is not None and sent.offset == offset:
+            del self._sent[key]
+            self._given_up.pop(key, None)
+            return None if older else sent
+        if given_up is not None and older:
+            given_up.discard(offset)
+        return None
+
+    def _not_written(self, key: TopicPartition, offset: int, tenure: Tenure | None) -> None:
+        """Refused: dirty, even if an answer taken for this commit's own was an older one's."""
+        self._is_answer(key, offset)
+        if tenure is not None:
+            tenure.confirmed_mark = None
 
     def _act(self, result: CommitResult, tenure: Tenure | None, now: float) -> list[Effect]:
         code = result.error or ""
@@ -311,6 +369,7 @@ class Commits:
         self.state = advance(COMMIT_TRANSITIONS, self.state, trigger)
         self.refused += 1
         self._refusals += 1
+        self._refused_at = now
         self._code = code
         if self._episode_at is None:
             self._episode_at = now
@@ -354,4 +413,7 @@ def mark_of(tenure: Tenure) -> CommitMark:
 
 def is_dirty(tenure: Tenure) -> bool:
     """Whether the broker does not yet hold what would be committed now."""
-    return not tenure.uncommittable and tenure.confirmed_mark != mark_of(tenure)
+    if tenure.dropped or tenure.confirmed_mark == mark_of(tenure):
+        return False
+    # The last commit of an epoch before may be written after this one began below it: it is not to be taken back.
+    return tenure.rewinds or tenure.confirmed is None or committable(tenure) >= tenure.confirmed

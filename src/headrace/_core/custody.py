@@ -10,6 +10,7 @@ Owner thread only.
 
 from __future__ import annotations
 
+from itertools import count, repeat
 from typing import TYPE_CHECKING, Any
 
 from headrace._core import notices
@@ -66,6 +67,7 @@ class Custody:
             restored = self._restored(start)
             tenure = self._open(key, subscription, start.offset, restored)
             tenure.confirmed = start.committed
+            tenure.rewinds = start.committed is not None and start.offset < start.committed
             tenure.leader_epoch = start.leader_epoch
             if start.committed == start.offset:
                 tenure.confirmed_mark = (start.offset, 0)
@@ -142,12 +144,13 @@ class Custody:
         # Running handlers end in peace, unlike at a revoke: nobody else works on these keys.
         self._close(tenure, PhaseTrigger.SEEK, cancel=False)
         fresh = self._open(key, subscription, event.offset, None)
+        fresh.rewinds = True
         fresh.confirmed = confirmed if confirmed is not None and confirmed <= event.offset else None
         board.counters.seeks += 1
         board.effects.append(Seek(event.topic, event.partition, event.offset))
         if paused & PAUSED_BY_USER:
             board.pause(fresh, PAUSED_BY_USER)
-        elif paused:
+        elif paused:  # By flow: the fresh tenure holds nothing.
             fresh.paused = paused
             board.unpause(fresh, paused)
         board.commits.hurry(now)
@@ -213,18 +216,18 @@ class Custody:
             ledger.forget_restored()
         restoring = ledger.restoring
         first = ledger.deliver(offsets)
-        count = len(offsets)
-        board.counters.fetched += count
+        board.counters.fetched += len(offsets)
         tenure.arrivals.append((first, now))
         held = sum(map(len, sources))
         tenure.bytes_held += held
         board.bytes_held += held
         if not ledger.restoring:
             tenure.leader_epoch = sources[-1].leader_epoch()
-        records: list[Record[Any, Any]] = [
-            Record(source, tenure, offset, source.key(), sequence)
-            for sequence, (source, offset) in enumerate(zip(sources, offsets, strict=True), first)
-        ]
+        keys = [source.key() for source in sources]
+        # `map` over the class: the loop over what is made per record runs in C.
+        records: list[Record[Any, Any]] = list(
+            map(Record, sources, repeat(tenure), offsets, keys, count(first))
+        )
         if restoring:
             records = self._drop_restored(tenure, records, first)
         if board.subscriptions[tenure.subscription].guarantee == "at_most_once":
@@ -292,9 +295,12 @@ class Custody:
         tenure.bytes_held = 0
         board.counters.dropped += tenure.ledger.pending
         board.parking.forget(tenure)
+        board.squeezed.pop(tenure, None)
         tenure.lanes.clear()
-        if tenure.dispatched:
+        if len(tenure.lanes):
+            # Handlers still run, of this tenure or of one before it: a key that comes back waits for them.
             board.lanes[tenure.key] = tenure.lanes
+        if tenure.dispatched:
             board.effects.append(Recall(tenure.subscription, [tenure]))
             if cancel:
                 board.effects.append(Cancel(tenure.subscription, [tenure]))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """Hand these records of one tenure to the executor of the subscription, as one claim list."""
+    """Hand these records to the executor of the subscription, as one claim list. A batch is of one tenure."""
 
     subscription: int
     records: list[Record[Any, Any]]

@@ -68,6 +68,8 @@ class Engine:
         board = self._board
         if board.parking:
             self._settlement.due(now)
+        if board.squeezed:
+            board.relieve()
         self._dispatch(now)
         board.effects += board.commits.step(board.tenures.values(), now)
         effects, board.effects = board.effects, []
@@ -88,8 +90,12 @@ class Engine:
         return any(workload.hungry() for workload in self._board.workloads)
 
     def in_flight(self) -> int:
-        """Records that executors hold, stale ones included."""
-        return sum(workload.dispatched + workload.stale for workload in self._board.workloads)
+        """Records of ours that executors hold. A stale one hurries nobody: only its own key waits for it."""
+        return sum(workload.dispatched for workload in self._board.workloads)
+
+    def awaits_commit(self) -> bool:
+        """Whether a commit is in flight."""
+        return self._board.commits.unanswered
 
     def drained(self, partitions: Sequence[TopicPartition] | None = None) -> bool:
         """Whether nothing is left to wait for before these partitions (None: all) close."""
@@ -130,7 +136,7 @@ class Engine:
 
     def hurry_commit(self, now: float) -> None:
         """Commit as soon as the rules allow."""
-        self._board.commits.hurry(now)
+        self._board.commits.press(now)
 
     def snapshot(self, busy_workers: Sequence[int], now: float) -> EngineSnapshot:
         """Freeze the numbers of this moment."""

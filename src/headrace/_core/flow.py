@@ -7,14 +7,23 @@ not stop healthy ones.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from headrace._core.tenure import Tenure
     from headrace.config import Budgets
 
+Reason = Literal[
+    "queued_records_max",
+    "lookahead_records_max",
+    "partition_bytes_max",
+    "parked_records_max",
+    "total_bytes_max",
+]
+"""Why a partition takes in no more: the budget it has reached."""
 
-def reason_to_pause(tenure: Tenure, budgets: Budgets, bytes_total: int, partitions: int) -> str | None:
+
+def reason_to_pause(tenure: Tenure, budgets: Budgets, bytes_total: int, partitions: int) -> Reason | None:
     """Which budget this partition has reached, or None."""
     if tenure.runnable >= budgets.queued_records_max:
         return "queued_records_max"
@@ -30,15 +39,23 @@ def reason_to_pause(tenure: Tenure, budgets: Budgets, bytes_total: int, partitio
     return None
 
 
-def may_resume(tenure: Tenure, budgets: Budgets, bytes_total: int, partitions: int) -> bool:
-    """Whether a partition paused for a budget is far enough below every one of them."""
-    return (
-        tenure.runnable <= budgets.queued_records_max // 2
-        and tenure.ledger.span <= budgets.lookahead_records_max * 3 // 4
-        and tenure.bytes_held <= budgets.partition_bytes_max // 2
-        and tenure.parked + tenure.lanes.held <= budgets.parked_records_max * 3 // 4
-        and (
-            bytes_total <= budgets.total_bytes_max * 3 // 4
-            or tenure.bytes_held * partitions * 2 <= budgets.total_bytes_max
-        )
-    )
+def may_resume(reason: Reason, tenure: Tenure, budgets: Budgets, bytes_total: int, partitions: int) -> bool:
+    """Whether a partition that reached this budget is far enough below it.
+
+    Of the other budgets it need only be below: a stuck head or failing keys stop a partition at their limit, not at
+    three quarters of it because it paused for something else once.
+    """
+    match reason:
+        case "queued_records_max":
+            return tenure.runnable <= budgets.queued_records_max // 2
+        case "lookahead_records_max":
+            return tenure.ledger.span <= budgets.lookahead_records_max * 3 // 4
+        case "partition_bytes_max":
+            return tenure.bytes_held <= budgets.partition_bytes_max // 2
+        case "parked_records_max":
+            return tenure.parked + tenure.lanes.held <= budgets.parked_records_max * 3 // 4
+        case "total_bytes_max":
+            return (
+                bytes_total <= budgets.total_bytes_max * 3 // 4
+                or tenure.bytes_held * partitions * 2 <= budgets.total_bytes_max
+            )

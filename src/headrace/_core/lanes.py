@@ -139,6 +139,25 @@ class Lanes:
         self.ready.appendleft(record)
         self._unhold_followers(record)
 
+    def drop(self, records: Iterable[Record[Any, Any]]) -> None:
+        """These outlived their tenure and have ended, or were never started, in any order.
+
+        One given back from behind a running record of its lane leaves the lane to that one: what came later must not
+        start before it ended.
+        """
+        for record in records:
+            previous, follower = record._previous, record._next
+            if previous is None:
+                self.resolve((record,), GONE)
+                continue
+            record._state = GONE
+            record._previous = record._next = None
+            previous._next = follower
+            if follower is not None:
+                follower._previous = previous
+            else:
+                self._tails[(record.raw_key or b"") if self._order_by == "key" else b""] = previous
+
     def put_back(self, records: Sequence[Record[Any, Any]]) -> None:
         """These were dispatched and never started: they are where they were before, ahead of what came later."""
         heads: list[Record[Any, Any]] = []
@@ -147,10 +166,12 @@ class Lanes:
             if previous is None:
                 record._state = READY
                 heads.append(record)
+                self._unhold_followers(record)
             elif previous._state in (PARKED, SETTLING, HELD):
                 self._mark_held(record)
             else:
                 record._state = WAITING
+                self._unhold_followers(record)
         self.ready.extendleft(reversed(heads))
 
     def clear(self) -> None:
@@ -171,6 +192,18 @@ class Lanes:
             record._next = record._previous = None
         for record in running:
             self._seed(record)
+
+    def takeable(self, enough: int) -> int:
+        """How many records `take` would give now; counts no further than `enough`."""
+        count = 0
+        for head in self.ready:
+            record: Record[Any, Any] | None = head
+            while record is not None and (record is head or record._state == WAITING):
+                count += 1
+                if count >= enough:
+                    return count
+                record = record._next
+        return count
 
     def _seed(self, record: Record[Any, Any]) -> None:
         if self._order_by == "none":
@@ -205,7 +238,9 @@ class Lanes:
 
     def _unhold_followers(self, record: Record[Any, Any]) -> None:
         follower = record._next
-        while follower is not None and follower._state == HELD:
-            follower._state = WAITING
-            self.held -= 1
+        # One that is dispatched comes back by `put_back`; those behind it are not held by anything any more.
+        while follower is not None and follower._state in (HELD, DISPATCHED):
+            if follower._state == HELD:
+                follower._state = WAITING
+                self.held -= 1
             follower = follower._next

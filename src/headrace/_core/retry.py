@@ -7,6 +7,7 @@ moment fixed when the record is parked, never by a field that changes while queu
 from __future__ import annotations
 
 import heapq
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def backoff_s(policy: RetryPolicy, attempt: int, spread: float) -> float:
     Exponential with a cap and jitter in both directions; saturates, since `attempts_max` bounds the exponent.
     """
     delay_s = min(
-        policy.backoff_initial_s * policy.backoff_factor ** float(attempt - 1), policy.backoff_max_s
+        policy.backoff_initial_s * math.pow(policy.backoff_factor, attempt - 1), policy.backoff_max_s
     )
     return delay_s * (1.0 + policy.jitter * (2.0 * spread - 1.0))
 

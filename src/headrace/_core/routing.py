@@ -39,6 +39,8 @@ class Routing:
                     )
                 self._exact[topic] = index
         for topic, index in self._exact.items():
+            if topic in self._never:
+                continue
             for pattern, other in self._patterns:
                 if pattern.fullmatch(topic):
                     raise ConfigError(

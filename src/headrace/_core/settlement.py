@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from headrace._core import notices
 from headrace._core.effects import ProduceDeadLetter, StopApp
-from headrace._core.lanes import DISPATCHED, DONE, GONE, PARKED, READY, SETTLING, UNACKED
+from headrace._core.lanes import DISPATCHED, DONE, HELD, PARKED, READY, SETTLING, UNACKED, WAITING
 from headrace._core.verdicts import STOPPING, DeadLetter, Retry, Skip, Stop, judge
 from headrace.errors import DeadLetterFailed
 
@@ -54,7 +54,7 @@ class Settlement:
             self._take_from_executor(tenure, len(records))
             touched[tenure] = None
             if not tenure.open:
-                self._stale(tenure, records)
+                self._stale(tenure, records, now)
             elif board.subscriptions[tenure.subscription].ack == "manual":
                 self._handled_unacked(tenure, records)
             else:
@@ -76,7 +76,7 @@ class Settlement:
             if tenure.open:
                 tenure.lanes.put_back(records)
             else:
-                self._stale(tenure, records)
+                self._stale(tenure, records, now)
         for tenure in touched:
             self._after(tenure, now)
 
@@ -90,7 +90,10 @@ class Settlement:
                 tenure.unacked -= 1
                 record._state = DONE
                 self._mark(tenure, [record])
-            elif record._state == DISPATCHED:
+            elif record._state in (READY, WAITING, HELD, DISPATCHED):
+                # Its handler runs, or will run again: the record is finished with that.
+                tenure.early_acks.add(record.offset)
+            elif record._state == SETTLING and record._sequence not in tenure.letters:
                 tenure.early_acks.add(record.offset)
             elif record._state == PARKED:
                 self._unpark(tenure, record)
@@ -132,6 +135,11 @@ class Settlement:
             )
         )
         if event.permanent and settings.on_dead_letter_failure == "stop":
+            # Held for good, and nothing that a drain should wait for.
+            tenure.settling -= 1
+            tenure.parked += 1
+            tenure.letters.pop(record._sequence, None)
+            record._state = PARKED
             board.effects.append(
                 StopApp(DeadLetterFailed(tenure.topic, settings.dead_letter or "", str(event.error)))
             )
@@ -169,16 +177,17 @@ class Settlement:
         else:
             workload.stale -= count
 
-    def _stale(self, tenure: Tenure, records: Sequence[Record[Any, Any]]) -> None:
+    def _stale(self, tenure: Tenure, records: Sequence[Record[Any, Any]], now: float) -> None:
         """Handlers that outlived their tenure ended. Their lanes may have new records behind them."""
         board = self._board
         board.counters.stale_results += len(records)
-        tenure.lanes.resolve(records, GONE)
+        tenure.lanes.drop(records)
         current = board.tenures.get(tenure.key)
         if current is not None:
-            board.workloads[current.subscription].enqueue(current, 0.0)
-        elif not tenure.dispatched:
-            board.lanes.pop(tenure.key, None)
+            board.workloads[current.subscription].enqueue(current, now)
+        elif not len(tenure.lanes) and board.lanes.get(tenure.key) is tenure.lanes:
+            # Handlers of other epochs of this partition may still run: they share the lanes.
+            del board.lanes[tenure.key]
 
     def _finish(self, tenure: Tenure, records: Sequence[Record[Any, Any]]) -> None:
         tenure.lanes.resolve(records, DONE)
@@ -187,7 +196,10 @@ class Settlement:
     def _mark(self, tenure: Tenure, records: Sequence[Record[Any, Any]]) -> None:
         """The one place where records become finished."""
         board = self._board
-        newly = tenure.ledger.finish(list(map(_sequence_of, records)))
+        sequence = list(map(_sequence_of, records))
+        run = range(sequence[0], sequence[0] + len(sequence)) if sequence else range(0)
+        # Usually a chunk is one run, which the ledger marks at a tenth of the cost.
+        newly = tenure.ledger.finish(run if sequence == list(run) else sequence)
         board.counters.finished += newly
         board.commits.finished_since += newly
         freed = sum(map(len, map(_source_of, records)))
@@ -206,11 +218,11 @@ class Settlement:
     def _failed(self, tenure: Tenure, record: Record[Any, Any], error: BaseException, now: float) -> None:
         board = self._board
         if not tenure.open:
-            self._stale(tenure, [record])
+            self._stale(tenure, [record], now)
             if isinstance(error, STOPPING):
                 self._stop(tenure, record, error)
             return
-        if record._previous is not None:
+        if record._previous is not None and not tenure.keeps_position_only:
             # An earlier record of its lane failed with it, in one batch: it waits for that one and is handled again.
             tenure.lanes.put_back([record])
             return
@@ -218,6 +230,8 @@ class Settlement:
         if record.offset in tenure.early_acks:  # Its user called it finished before the handler raised.
             tenure.early_acks.discard(record.offset)
             self._finish(tenure, [record])
+            if isinstance(error, STOPPING):
+                self._stop(tenure, record, error)
             return
         settings = board.subscriptions[tenure.subscription]
         match judge(settings, record, error, board.jitter()):
@@ -266,7 +280,7 @@ class Settlement:
 
     def _await_produced(self, tenure: Tenure, record: Record[Any, Any], now: float) -> None:
         if not tenure.open:
-            self._stale(tenure, [record])
+            self._stale(tenure, [record], now)
             return
         self._board.counters.succeeded += 1
         tenure.lanes.hold(record, SETTLING)
@@ -279,8 +293,13 @@ class Settlement:
     ) -> None:
         tenure.settling -= 1
         if error is None:
-            self._finish(tenure, [record])
+            if self._board.subscriptions[tenure.subscription].ack == "manual":
+                self._handled_unacked(tenure, [record])
+            else:
+                self._finish(tenure, [record])
         else:
+            # An acknowledgement covers its attempt, not outputs that were never written.
+            tenure.early_acks.discard(record.offset)
             record._state = DISPATCHED  # Back to where a failure is judged.
             self._failed(tenure, record, error, now)
 

@@ -17,6 +17,7 @@ from headrace._core.states import PHASE_TRANSITIONS, Phase, PhaseTrigger, advanc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from headrace._core.flow import Reason
     from headrace._core.lanes import Lanes
     from headrace._core.ledger import Ledger
     from headrace.ports import TopicPartition
@@ -42,6 +43,7 @@ class Tenure:
         "confirmed",
         "confirmed_mark",
         "dispatched",
+        "dropped",
         "early_acks",
         "early_delivered",
         "epoch",
@@ -57,14 +59,15 @@ class Tenure:
         "parked",
         "partition",
         "paused",
+        "paused_for",
         "phase",
         "queued",
         "ready_at",
+        "rewinds",
         "settling",
         "subscription",
         "topic",
         "unacked",
-        "uncommittable",
     )
 
     def __init__(
@@ -90,6 +93,8 @@ class Tenure:
         # Weaker guarantees commit what was delivered, finished or not.
         self.keeps_position_only = keeps_position_only
         self.paused = 0
+        # Which budget stopped intake, while PAUSED_BY_FLOW.
+        self.paused_for: Reason | None = None
         self.leader_epoch: int | None = None
         # Counts of unfinished records by where they are; with the lanes' own they sum to ledger.pending.
         self.dispatched = 0
@@ -114,8 +119,10 @@ class Tenure:
         self.confirmed: int | None = None
         self.confirmed_mark: CommitMark | None = None
         self.map_refused = False
-        # Delivered records were dropped that the position has passed: it must not be committed.
-        self.uncommittable = False
+        # Whether the broker may hold a later offset that is to be overwritten: after a seek, or a reset to before it.
+        self.rewinds = False
+        # Delivered records that will not be started though the position has passed them: it must not be committed.
+        self.dropped = 0
 
     def acknowledge(self, record: Record[Any, Any]) -> bool:
         """Any thread: pass an acknowledgement on to the owner."""
@@ -145,13 +152,12 @@ class Tenure:
         """Whether nothing is left to wait for before it closes: parked retries are never waited for."""
         if self.dispatched or self.settling:
             return False
-        return not (self.keeps_position_only and self.waiting)
+        return not (self.keeps_position_only and self.waiting > self.dropped)
 
     def drop_gated(self) -> None:
         """Records that wait for their commit will be read by the next owner: they are not to be committed any more."""
-        if self.gated:
-            self.gated.clear()
-            self.uncommittable = True
+        self.dropped += sum(len(records) for _, records in self.gated)
+        self.gated.clear()
 
     def oldest_since(self) -> float | None:
         """When the first unfinished record was delivered, or None with nothing pending."""

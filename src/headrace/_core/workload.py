@@ -101,8 +101,12 @@ class Workload:
         """The next claim list, or None: nothing ready, no room, or batches that may still wait for company."""
         room = self.dispatched_max() - self.dispatched
         chunk = self.chunk_records()
-        if room <= 0:  # A batch may overrun this by less than its own size.
+        # Filling every small gap would break the work into ever smaller chunks, which nothing joins again.
+        # A batch may overrun the room by less than its own size.
+        if room <= 0 or (self.settings.batch is None and room * 2 < chunk):
             return None
+        wanted = chunk if self.settings.batch is not None else min(chunk, room)
+        records: list[Record[Any, Any]] = []
         for _ in range(len(self.turns)):
             tenure = self.turns.popleft()
             tenure.queued = False
@@ -113,18 +117,25 @@ class Workload:
                 tenure.queued = True
                 self.turns.append(tenure)
                 continue
-            records = tenure.lanes.take(chunk if self.settings.batch is not None else min(chunk, room))
-            tenure.dispatched += len(records)
-            self.dispatched += len(records)
+            taken = tenure.lanes.take(wanted - len(records))
+            tenure.dispatched += len(taken)
+            self.dispatched += len(taken)
             tenure.ready_at = None
             self.enqueue(tenure, now)
-            return records
-        return None
+            if not records:
+                records = taken
+            else:
+                records += taken
+            # A batch is of one partition; anything else is filled up from the next.
+            if self.settings.batch is not None or len(records) >= wanted:
+                break
+        return records or None
 
     def next_deadline(self) -> float | None:
         """When a batch that waits for company has waited long enough."""
         batch = self.settings.batch
-        if batch is None or not batch.wait_s:
+        # Without room time changes nothing; what ends makes room, and comes as an event.
+        if batch is None or not batch.wait_s or self.dispatched >= self.dispatched_max():
             return None
         moments = [tenure.ready_at for tenure in self.turns if tenure.ready_at is not None]
         return min(moments) + batch.wait_s if moments else None
@@ -141,6 +152,9 @@ class Workload:
 
     def _waits_for_company(self, tenure: Tenure, chunk: int, now: float) -> bool:
         batch = self.settings.batch
-        if batch is None or not batch.wait_s or len(tenure.lanes.ready) >= chunk or tenure.ready_at is None:
+        if batch is None or not batch.wait_s or tenure.ready_at is None:
             return False
-        return now < tenure.ready_at + batch.wait_s
+        if now >= tenure.ready_at + batch.wait_s:
+            return False
+        # `ready` holds heads of lanes only: one busy key can fill a batch.
+        return tenure.waiting < chunk or tenure.lanes.takeable(chunk) < chunk

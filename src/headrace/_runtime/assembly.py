@@ -99,18 +99,13 @@ class Assembly:
             jitter=jitter,
         )
         self._loop = self._handler_loop(only, loop)
-        for index, (settings, handler) in enumerate(subscriptions):
-            self._executors.append(
-                make_executor(
-                    index,
-                    settings,
-                    handler,
-                    self._inbox.put,
-                    self._loop,
-                    self.worker_resource,
-                    self._workers_broke,
-                )
-            )
+        try:
+            self._make_executors(subscriptions)
+        except BaseException:
+            self._close_executors()
+            if self._own_loop is not None:
+                self._own_loop.stop(CLOSE_SLICE_S)
+            raise
         self._owner = Owner(
             Parts(
                 make_client=lambda: KafkaClient(self._connection),
@@ -258,6 +253,22 @@ class Assembly:
                 callback()
             except RuntimeError:
                 continue  # The loop that waited is closed: nobody waits any more.
+
+    def _make_executors(
+        self, subscriptions: Sequence[tuple[SubscriptionSettings, Callable[..., Any]]]
+    ) -> None:
+        for index, (settings, handler) in enumerate(subscriptions):
+            self._executors.append(
+                make_executor(
+                    index,
+                    settings,
+                    handler,
+                    self._inbox.put,
+                    self._loop,
+                    self.worker_resource,
+                    self._workers_broke,
+                )
+            )
 
     def _close_executors(self) -> None:
         for executor in self._executors:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 RETRY_INITIAL_S = 0.1
 RETRY_MAX_S = 5.0
+READ_INITIAL_S = 1.0
+"""How long the first reading may take: other partitions wait meanwhile. The next ones may take longer."""
 
 
 class Beginnings:
@@ -60,14 +62,17 @@ class Beginnings:
         """When to try again, or None with nothing waiting."""
         return self._retry_at if self._waiting else None
 
-    def read(self, client: Client, timeout_s: float, now: float) -> list[Start]:
+    def read(self, client: Client, now: float, timeout_max_s: float) -> list[Start]:
         """Try to learn where the waiting partitions begin; those that could be learnt wait no longer.
+
+        Each request takes at most `timeout_max_s`, and less at the first tries.
 
         Raises `OffsetUnavailable` for a partition without a commit whose subscription says to stop then.
         """
         if not self._waiting:
             return []
         wanted = sorted(self._waiting)
+        timeout_s = min(READ_INITIAL_S * 2 ** min(self._tries, 10), timeout_max_s)
         committed = client.committed(wanted, timeout_s)
         starts = None if committed is None else self._resolve(client, committed, timeout_s)
         if starts is None:

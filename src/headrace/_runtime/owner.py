@@ -21,7 +21,7 @@ from headrace._runtime.faults import Faults
 from headrace._runtime.inbox import AckAsked, MoveAsked, Wake
 from headrace._runtime.snapshots import Publisher
 from headrace._runtime.watch import Watch
-from headrace.errors import FatalError, ForcedStop, InternalFailure
+from headrace.errors import BrokerUnreachable, FatalError, ForcedStop, InternalFailure
 from headrace.ports import CommitNotSent
 
 if TYPE_CHECKING:
@@ -44,6 +44,10 @@ RESULT_WAIT_S = 0.005
 """How long to wait for results while work is in flight, before Kafka is asked for more."""
 PULSE_S = 0.02
 """How often executors are asked for chunks that are stuck behind a slow record."""
+CHECK_SLICE_S = 1.0
+"""How long a start waits for a broker before it looks whether it should stop."""
+SEEK_WAIT_S = 0.5
+"""How long a seek may wait for a partition that was just assigned: one turn of the client's, which takes milliseconds."""
 REBUILD_BACKOFF_S = 1.0
 REBUILD_BACKOFF_MAX_S = 60.0
 
@@ -208,7 +212,15 @@ class Owner:
 
     def _check(self, client: Client) -> None:
         """Wait for a broker in slices, so that a stop during start is heard."""
-        client.check(self._parts.check_topics, self._parts.timeouts.connect_s)
+        connect_s = self._parts.timeouts.connect_s
+        began = self._clock()
+        while not self.stop_asked.is_set():
+            left_s = CHECK_SLICE_S if connect_s is None else began + connect_s - self._clock()
+            try:
+                return client.check(self._parts.check_topics, max(0.1, min(CHECK_SLICE_S, left_s)))
+            except BrokerUnreachable as error:
+                if connect_s is not None and self._clock() - began >= connect_s:
+                    raise BrokerUnreachable(error.bootstrap_servers, connect_s, error.detail) from None
 
     def _reconnect(self, reason: str) -> None:
         """The group keeps refusing this connection: close it, wait, make a new one."""
@@ -353,7 +365,7 @@ class Owner:
             case do.Resume(partitions):
                 client.resume(partitions)
             case do.Seek(topic, partition, offset):
-                client.seek((topic, partition), offset, self._parts.timeouts.request_s)
+                client.seek((topic, partition), offset, SEEK_WAIT_S)
             case _:
                 assert_never(effect)
 
@@ -395,7 +407,7 @@ class Owner:
     def _begin(self) -> None:
         client = self._client
         assert client is not None
-        starts = self._beginnings.read(client, self._parts.timeouts.request_s, self._clock())
+        starts = self._beginnings.read(client, self._clock(), self._parts.timeouts.request_s)
         if starts:
             client.assign({(start.topic, start.partition): start.offset for start in starts})
             self._step(events.Assigned(starts))
@@ -468,6 +480,9 @@ class Owner:
         if client is None:
             return
         for event in self._faults.resolve_moves(client, self._parts.timeouts.request_s, now):
+            if event.reason != "user":
+                # The client's fetcher ended at the offset that does not exist; no seek starts it again.
+                client.reassign((event.topic, event.partition), event.offset)
             self._step(event)
 
     def _running_names(self) -> list[str]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 LOOK_S = 1.0
 SILENT_S = 30.0
 """A partition that has lag and brought nothing for so long is assigned again. Longer than a leader's failover."""
+PROBE_TIMEOUT_S = 1.0
+"""The owner waits for this look-up: its other partitions must not wait long for a broker that is slow."""
 STACK_CHARS_MAX = 4000
 
 
@@ -80,7 +82,7 @@ class Watch:
         if not silent or now - self._probed_at < SILENT_S:
             return
         self._probed_at = now
-        ends = client.resolve(dict.fromkeys(silent, "latest"), self._parts.timeouts.request_s) or {}
+        ends = client.resolve(dict.fromkeys(silent, "latest"), PROBE_TIMEOUT_S) or {}
         for key in silent:
             position, since = progress[key]
             if ends.get(key, 0) > position and self._cured.get(key) != position:
