@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from headrace._core import notices
 from headrace._core.effects import Rebuild, SendCommit, StopApp, Tell
-from headrace._core.offset_map import encode
+from headrace._core.offset_map import METADATA_CHARS_MAX, encode
 from headrace._core.states import COMMIT_TRANSITIONS, CommitState, CommitTrigger, advance
 from headrace.errors import Fenced, NotAuthorized, TopicMissing
 from headrace.ports import CommitRequest
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from headrace._core.tenure import CommitMark, Tenure
     from headrace.config import Commit
     from headrace.ports import CommitResult, TopicPartition
+
+
+MAP_CHARS_MAX = METADATA_CHARS_MAX - 1
+"""One less than the broker allows: librdkafka sends the string with its terminating NUL, and the broker counts that."""
 
 
 class CommitAction(Enum):
@@ -282,7 +286,9 @@ class Commits:
         for tenure in dirty:
             metadata = ""
             if not tenure.keeps_position_only and not tenure.map_refused:
-                encoded = encode(tenure.ledger.finished_beyond(), leader_epoch=tenure.leader_epoch)
+                encoded = encode(
+                    tenure.ledger.finished_beyond(), leader_epoch=tenure.leader_epoch, limit=MAP_CHARS_MAX
+                )
                 metadata = encoded.metadata
                 if encoded.dropped:
                     effects.append(Tell(notices.OffsetMapTruncated(*tenure.key, dropped=encoded.dropped)))
