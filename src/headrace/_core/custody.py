@@ -191,10 +191,10 @@ class Custody:
                 tenure.ledger.advance_position(position)
 
     def release_gated(self, tenure: Tenure, now: float) -> None:
-        """at_most_once: what is committed may start."""
-        confirmed = tenure.confirmed
+        """at_most_once: what is committed may start, by a commit of this epoch: an older one may be overwritten yet."""
+        mark = tenure.confirmed_mark
         released = False
-        while tenure.gated and confirmed is not None and tenure.gated[0][0] <= confirmed:
+        while tenure.gated and mark is not None and tenure.gated[0][0] <= mark[0]:
             tenure.lanes.add(tenure.gated.popleft()[1])
             released = True
         if released:
