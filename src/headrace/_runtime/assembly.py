@@ -7,7 +7,6 @@ producer and hooks. Decides no more than that order. Invariant: `over` is set at
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING, Any, cast
 
 from headrace._core.engine import Engine
@@ -20,15 +19,18 @@ from headrace._runtime.dead_letters import headers_of
 from headrace._runtime.deliveries import Delivery
 from headrace._runtime.executors import make_executor, worker_count
 from headrace._runtime.hooks import Hooks
-from headrace._runtime.inbox import AckAsked, MoveAsked, ThreadInbox
+from headrace._runtime.inbox import AckAsked, MoveAsked
 from headrace._runtime.lifespans import Lifespans
-from headrace._runtime.owner import Owner, Parts
+from headrace._runtime.owner import Owner
+from headrace._runtime.parts import Parts
 from headrace._runtime.snapshots import Snapshot
+from headrace._runtime.surroundings import kafka
 from headrace._runtime.telling import Teller
 from headrace.errors import AppStateError, FatalError, InternalFailure, ProduceFailed, WorkersFailed
 
 if TYPE_CHECKING:
     import asyncio
+    import logging
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from headrace._core.effects import ProduceDeadLetter
     from headrace._execute.handler_loop import HandlerLoop
     from headrace._runtime.settings import AppSettings
+    from headrace._runtime.surroundings import Surroundings
     from headrace.ports import Executor, Producer, TopicPartition
     from headrace.records import Record
     from headrace.subscriptions import SubscriptionSettings
@@ -47,16 +50,23 @@ CLOSE_SLICE_S = 2.0
 class Assembly:
     """One app's parts. Methods may be called from any thread; `start` once."""
 
-    def __init__(self, settings: AppSettings, connection: ConnectionSettings, logger: Any) -> None:
+    def __init__(
+        self,
+        settings: AppSettings,
+        connection: ConnectionSettings,
+        logger: logging.Logger,
+        surroundings: Surroundings | None = None,
+    ) -> None:
         self._settings = settings
         self._connection = connection
-        self._clock = time.monotonic
+        self._logger = logger
+        self._surroundings = surroundings or kafka(connection)
         self.teller = Teller(logger)
         self.hooks = Hooks(self.teller.tell, settings.timeouts.hook_s, self.handlers_loop)
         # Written before the start, read afterwards.
         self.lifespans = Lifespans()
         self.worker_resource: Callable[..., Any] | None = None
-        self._inbox = ThreadInbox()
+        self._inbox = self._surroundings.make_inbox()
         self._producer: Producer | None = None
         self._executors: list[Executor] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -67,6 +77,15 @@ class Assembly:
         # Guards the callbacks against being registered while they are called.
         self._over_lock = threading.Lock()
         self._when_over: list[Callable[[], None]] = []
+
+    def renewed(self, surroundings: Surroundings) -> Assembly:
+        """The same parts, not yet started, in other surroundings: lifespans, hooks, resource and listeners are kept."""
+        other = Assembly(self._settings, self._connection, self._logger, surroundings)
+        other.lifespans.take_over(self.lifespans)
+        other.hooks.take_over(self.hooks)
+        other.teller.take_over(self.teller)
+        other.worker_resource = self.worker_resource
+        return other
 
     # Starting
 
@@ -83,12 +102,8 @@ class Assembly:
         app: object,
     ) -> None:
         """Build everything and start the owner thread. Raises what the settings cannot mean; does no network I/O."""
-        # Imported here: the client library takes half a second, and most who import headrace start no app.
-        from headrace._client.consumer import KafkaClient
-        from headrace._client.producer import KafkaProducer
-
         only = [settings for settings, _ in subscriptions]
-        self._producer = KafkaProducer(self._connection)
+        self._producer = self._surroundings.make_producer()
         engine = Engine(
             only,
             [Capacity(settings.run_in, worker_count(settings)) for settings in only],  # type: ignore[arg-type] # never "auto" here
@@ -108,7 +123,7 @@ class Assembly:
             raise
         self._owner = Owner(
             Parts(
-                make_client=lambda: KafkaClient(self._connection),
+                make_client=self._surroundings.make_client,
                 engine=engine,
                 executors=self._executors,
                 subscriptions=only,
@@ -122,9 +137,10 @@ class Assembly:
                 on_rebalance=self.hooks.call,
                 inbox=self._inbox,
                 tell=self.teller.tell,
-                clock=self._clock,
+                clock=self._surroundings.clock,
                 timeouts=self._settings.timeouts,
                 commit=self._settings.commit,
+                poll_idle_s=self._surroundings.poll_idle_s,
             )
         )
         if self._stop_before_start.is_set():
@@ -267,6 +283,7 @@ class Assembly:
                     self._loop,
                     self.worker_resource,
                     self._workers_broke,
+                    self._surroundings.clock,
                 )
             )
 

@@ -35,18 +35,19 @@ def make_executor(
     loop: asyncio.AbstractEventLoop | None,
     resource: Callable[..., Any] | None,
     broken: Callable[[str, BaseException], None],
+    clock: Callable[[], float],
 ) -> Executor:
     """Make the executor that `settings.run_in` names. Imports only what is used: processes cost 20 ms to import."""
     match settings.run_in:
         case "threads":
             from headrace._execute.threads import ThreadExecutor
 
-            return ThreadExecutor(index, settings, handler, deliver, per_worker=resource)
+            return ThreadExecutor(index, settings, handler, deliver, per_worker=resource, clock=clock)
         case "asyncio":
             from headrace._execute.tasks import TaskExecutor
 
             assert loop is not None, "an async handler needs a loop"
-            return TaskExecutor(index, settings, handler, deliver, loop, per_worker=resource)
+            return TaskExecutor(index, settings, handler, deliver, loop, per_worker=resource, clock=clock)
         case "processes":
             from headrace._execute.processes import ProcessExecutor
 

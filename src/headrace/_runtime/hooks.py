@@ -49,6 +49,11 @@ class Hooks:
         """Register a hook; before the app starts."""
         self._hooks[kind].append(hook)
 
+    def take_over(self, other: Hooks) -> None:
+        """Register what is registered there; before the app starts."""
+        for kind, hooks in other._hooks.items():
+            self._hooks[kind] += hooks
+
     def start(self) -> None:
         """Start the thread, if there is anything to call."""
         if any(self._hooks.values()):

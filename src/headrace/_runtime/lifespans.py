@@ -33,6 +33,10 @@ class Lifespans:
         """Register one: a function of the app, or of nothing, that returns a context manager."""
         self._factories.append(factory)
 
+    def take_over(self, other: Lifespans) -> None:
+        """Register what is registered there."""
+        self._factories += other._factories
+
     def need_loop(self) -> bool:
         """Whether one of them can be told to be async before it is called."""
         return any(

@@ -10,65 +10,39 @@ Fields without a note are the owner thread's alone.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
-from headrace._core import effects as do
 from headrace._core import events, notices
 from headrace._core.states import APP_TRANSITIONS, AppState, AppTrigger, advance
 from headrace._runtime.beginnings import Beginnings
+from headrace._runtime.connection import Connection
 from headrace._runtime.faults import Faults
 from headrace._runtime.inbox import AckAsked, MoveAsked, Wake
+from headrace._runtime.parts import POLL_IDLE_S
+from headrace._runtime.performer import Performer
 from headrace._runtime.snapshots import Publisher
 from headrace._runtime.watch import Watch
-from headrace.errors import BrokerUnreachable, FatalError, ForcedStop, InternalFailure
-from headrace.ports import CommitNotSent
+from headrace.errors import FatalError, ForcedStop, InternalFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from headrace._core.engine import Engine
-    from headrace._core.notices import Notice
-    from headrace._runtime.inbox import Inbox
-    from headrace.config import Commit, Timeouts
-    from headrace.ports import Client, CommitResult, Executor, TopicPartition
+    from headrace._runtime.parts import Parts
+    from headrace.ports import CommitResult, TopicPartition
     from headrace.subscriptions import SubscriptionSettings
 
 POLL_RECORDS_MAX = 500
 """Records per poll: beyond this the cost per record no longer falls (measured), and a poll would hold up results."""
-POLL_IDLE_S = 0.1
-"""How long a poll waits while nothing is in flight: a request of the user waits at most this long."""
 POLL_SATED_S = 0.02
 """How often to poll while workers have enough to do: rebalances and errors must still be heard."""
 RESULT_WAIT_S = 0.005
 """How long to wait for results while work is in flight, before Kafka is asked for more."""
 PULSE_S = 0.02
 """How often executors are asked for chunks that are stuck behind a slow record."""
-CHECK_SLICE_S = 1.0
-"""How long a start waits for a broker before it looks whether it should stop."""
 SEEK_WAIT_S = 0.5
 """How long a seek may wait for a partition that was just assigned: one turn of the client's, which takes milliseconds."""
 REBUILD_BACKOFF_S = 1.0
 REBUILD_BACKOFF_MAX_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What an owner is made of. `make_client` is called on the owner thread, again for each rebuilding."""
-
-    make_client: Callable[[], Client]
-    engine: Engine
-    executors: Sequence[Executor]
-    subscriptions: Sequence[SubscriptionSettings]
-    topics: Sequence[str]
-    check_topics: Sequence[str]
-    produce_dead_letter: Callable[[do.ProduceDeadLetter], None]
-    on_rebalance: Callable[[str, Sequence[TopicPartition]], None]
-    inbox: Inbox
-    tell: Callable[[Notice], None]
-    clock: Callable[[], float]
-    timeouts: Timeouts
-    commit: Commit
 
 
 class Owner:
@@ -93,13 +67,11 @@ class Owner:
         # Set by the owner when it is over, whatever happened.
         self.running = threading.Event()
         self.ended = threading.Event()
-        self._client: Client | None = None
-        # The client while it closes: it calls back, and the last commits go through it.
-        self._closing: Client | None = None
+        self._connection = Connection(parts, self.stop_asked)
+        self._performer = Performer(parts, self._connection, self._step, self._fail)
         self._polled_at = 0.0
         self._pulsed_at = 0.0
         self._positions_at = 0.0
-        self._rebuild: str | None = None
         self._rebuilds = 0
 
     @property
@@ -159,8 +131,8 @@ class Owner:
         self._move(AppTrigger.SUBSCRIBED, "joined")
         self.running.set()
         while not self.stop_asked.is_set() and self.fatal is None:
-            if self._rebuild is not None:
-                self._reconnect(self._rebuild)
+            if self._performer.rebuild is not None:
+                self._reconnect(self._performer.rebuild)
             else:
                 self.turn()
 
@@ -194,7 +166,7 @@ class Owner:
             self._move(AppTrigger.CONFIRMED, "confirmed" if self._engine.settled() else "unconfirmed")
         elif self.state is AppState.STARTING:
             self._move(AppTrigger.FATAL if self.fatal else AppTrigger.STOP, str(self.fatal or "asked"))
-        self._close_client(max(0.5, deadline - self._clock()))
+        self._connection.close(max(0.5, deadline - self._clock()))
         if forced and self.fatal is None:
             self.fatal = ForcedStop(self._stop_timeout_s, self._running_names())
         self._move(AppTrigger.CLOSED_AFTER_FATAL if self.fatal else AppTrigger.CLOSED, "closed")
@@ -202,35 +174,22 @@ class Owner:
     # Connecting
 
     def _connect(self) -> None:
-        parts = self._parts
-        self._client = parts.make_client()
-        self._check(self._client)
+        self._connection.make()
+        self._connection.check()
         if self.stop_asked.is_set():
             return
-        self._client.subscribe(parts.topics, self)
+        self._connection.join(self)
         self._polled_at = self._clock()
-
-    def _check(self, client: Client) -> None:
-        """Wait for a broker in slices, so that a stop during start is heard."""
-        connect_s = self._parts.timeouts.connect_s
-        began = self._clock()
-        while not self.stop_asked.is_set():
-            left_s = CHECK_SLICE_S if connect_s is None else began + connect_s - self._clock()
-            try:
-                return client.check(self._parts.check_topics, max(0.1, min(CHECK_SLICE_S, left_s)))
-            except BrokerUnreachable as error:
-                if connect_s is not None and self._clock() - began >= connect_s:
-                    raise BrokerUnreachable(error.bootstrap_servers, connect_s, error.detail) from None
 
     def _reconnect(self, reason: str) -> None:
         """The group keeps refusing this connection: close it, wait, make a new one."""
-        self._rebuild = None
+        self._performer.rebuild = None
         self._rebuilds += 1
         self._move(AppTrigger.BROKEN, reason)
         self._parts.tell(notices.ConnectionRebuilt(reason, self._rebuilds))
         self._beginnings.clear()
         self._step(events.Lost(self._engine.partitions()))
-        self._close_client(self._parts.timeouts.request_s)
+        self._connection.close(self._parts.timeouts.request_s)
         pause_s = min(REBUILD_BACKOFF_S * 2 ** min(self._rebuilds - 1, 10), REBUILD_BACKOFF_MAX_S)
         until = self._clock() + pause_s
         while self._clock() < until and not self.stop_asked.is_set():
@@ -238,35 +197,22 @@ class Owner:
             self._step(events.TICK)
         if self.stop_asked.is_set():
             return
-        self._client = self._parts.make_client()
-        self._client.subscribe(self._parts.topics, self)
+        self._connection.make()
+        self._connection.join(self)
         self._polled_at = self._clock()
         self._move(AppTrigger.SUBSCRIBED, "rejoined")
-
-    def _close_client(self, timeout_s: float) -> None:
-        client, self._client = self._client, None
-        if client is None:
-            return
-        self._closing = client
-        try:
-            if not client.close(timeout_s):
-                self._parts.tell(
-                    notices.ClientFault("_TIMED_OUT", "the client did not close in time; left behind")
-                )
-        finally:
-            self._closing = None
 
     # The loop's parts
 
     def _idle_s(self, now: float) -> float:
         """How long a poll may wait: until the next deadline, and never long."""
-        moments = [
-            moment for moment in (self._engine.next_deadline(), self._beginnings.next_retry()) if moment
-        ]
-        return max(0.0, min([POLL_IDLE_S, *(moment - now for moment in moments)]))
+        moments = [self._engine.next_deadline(), self._beginnings.next_retry()]
+        # A poll that serves a commit's answer goes on waiting for records: it must not wait long then.
+        wait_s = RESULT_WAIT_S if self._engine.awaits_commit() else self._parts.poll_idle_s
+        return max(0.0, min([wait_s, *(moment - now for moment in moments if moment is not None)]))
 
     def _poll(self, timeout_s: float) -> int:
-        client = self._client
+        client = self._connection.client
         assert client is not None
         polled = client.poll(POLL_RECORDS_MAX, timeout_s)
         self._polled_at = self._clock()
@@ -276,7 +222,7 @@ class Owner:
             error = self._faults.take(fault)
             if error is not None:
                 raise error
-        self._rebuild = self._rebuild or self._faults.pop_rebuild()
+        self._performer.rebuild = self._performer.rebuild or self._faults.pop_rebuild()
         return polled.count
 
     def _take_in(self, timeout_s: float) -> None:
@@ -303,7 +249,7 @@ class Owner:
             self._pulsed_at = now
             for executor in self._parts.executors:
                 executor.pulse(now)
-            self._watch.look(self._client, self._engine, now)
+            self._watch.look(self._connection.client, self._engine, now)
         if now - self._positions_at >= self._parts.commit.every_s:
             self._read_positions(now)
         self._publisher.publish(self.state)
@@ -311,9 +257,9 @@ class Owner:
     def _read_positions(self, now: float) -> None:
         self._positions_at = now
         idle = self._engine.idle_partitions()
-        if not idle or self._client is None:
+        if not idle or self._connection.client is None:
             return
-        positions = self._client.positions(idle)
+        positions = self._connection.client.positions(idle)
         moved = [
             (*key, position)
             for key, position in positions.items()
@@ -324,50 +270,7 @@ class Owner:
 
     def _step(self, event: events.Event) -> None:
         for effect in self._engine.step(event, self._clock()):
-            self._perform(effect)
-
-    def _perform(self, effect: do.Effect) -> None:
-        client = self._client or self._closing
-        match effect:
-            case do.Dispatch(subscription, records):
-                self._parts.executors[subscription].submit(records)
-            case do.Tell(notice):
-                self._parts.tell(notice)
-            case do.Recall(subscription, tenures):
-                returned = self._parts.executors[subscription].recall(tenures)
-                if returned:
-                    self._step(events.Finished(subscription, returned=returned))
-            case do.Cancel(subscription, tenures):
-                self._parts.executors[subscription].cancel(tenures)
-            case do.ProduceDeadLetter():
-                self._parts.produce_dead_letter(effect)
-            case do.StopApp(error):
-                self._fail(error)
-            case do.Rebuild(reason):
-                self._rebuild = reason
-            case do.SendCommit() | do.Pause() | do.Resume() | do.Seek():
-                if client is not None:
-                    self._perform_on_client(client, effect)
-            case _:
-                assert_never(effect)
-
-    def _perform_on_client(
-        self, client: Client, effect: do.SendCommit | do.Pause | do.Resume | do.Seek
-    ) -> None:
-        match effect:
-            case do.SendCommit(requests):
-                try:
-                    client.commit(requests)
-                except CommitNotSent as refused:
-                    self._inbox.put(events.CommitRefused(refused.code))
-            case do.Pause(partitions):
-                client.pause(partitions)
-            case do.Resume(partitions):
-                client.resume(partitions)
-            case do.Seek(topic, partition, offset):
-                client.seek((topic, partition), offset, SEEK_WAIT_S)
-            case _:
-                assert_never(effect)
+            self._performer.perform(effect)
 
     # Rebalances: called by the client, on this thread, inside poll or close
 
@@ -405,7 +308,7 @@ class Owner:
         self._inbox.put(events.CommitAnswered(results))
 
     def _begin(self) -> None:
-        client = self._client
+        client = self._connection.client
         assert client is not None
         starts = self._beginnings.read(client, self._clock(), self._parts.timeouts.request_s)
         if starts:
@@ -417,7 +320,7 @@ class Owner:
         """At most the setting, and at most half of what remains before the group gives up on us."""
         if self.stop_hard.is_set() or self.state in (AppState.CLOSING, AppState.REBUILDING):
             return 0.0
-        client = self._client or self._closing
+        client = self._connection.usable
         left_s = 0.0 if client is None else client.max_poll_interval_s - (self._clock() - self._polled_at)
         return max(0.0, min(self._parts.timeouts.drain_s, left_s / 2))
 
@@ -465,7 +368,7 @@ class Owner:
 
     def _poll_events(self) -> None:
         """Poll for the sake of callbacks and heartbeats; records that come now are not taken in."""
-        client = self._client
+        client = self._connection.client
         if client is None:
             return
         for fault in client.poll(POLL_RECORDS_MAX, 0.0).faults:
@@ -476,7 +379,7 @@ class Owner:
 
     def _move_partitions(self, now: float) -> None:
         """Seeks: those of the user, and those of offsets that do not exist any more."""
-        client = self._client
+        client = self._connection.client
         if client is None:
             return
         for event in self._faults.resolve_moves(client, self._parts.timeouts.request_s, now):

@@ -33,6 +33,10 @@ class Teller:
         """Call `listener` with every notice from now on, on the telling thread: it must be quick."""
         self._listeners = (*self._listeners, listener)
 
+    def take_over(self, other: Teller) -> None:
+        """Call the listeners registered there."""
+        self._listeners += other._listeners
+
     def tell(self, notice: Notice) -> None:
         """Log it, count it, pass it on."""
         self._counts[notice.name] = self._counts.get(notice.name, 0) + 1

@@ -12,7 +12,7 @@ from headrace._core import notices
 
 if TYPE_CHECKING:
     from headrace._core.engine import Engine
-    from headrace._runtime.owner import Parts
+    from headrace._runtime.parts import Parts
     from headrace.ports import Client, TopicPartition
 
 LOOK_S = 1.0

@@ -1,0 +1,77 @@
+"""The one Kafka client of an owner: made, joined, closed, and made anew; always on the owner thread."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headrace._core import notices
+from headrace.errors import BrokerUnreachable
+
+if TYPE_CHECKING:
+    import threading
+
+    from headrace._runtime.parts import Parts
+    from headrace.ports import Client, RebalanceListener
+
+CHECK_SLICE_S = 1.0
+"""How long a start waits for a broker before it looks whether it should stop."""
+
+
+class Connection:
+    """The client of one owner. Owner thread only."""
+
+    __slots__ = ("_parts", "_stop_asked", "client", "closing")
+
+    def __init__(self, parts: Parts, stop_asked: threading.Event) -> None:
+        self._parts = parts
+        self._stop_asked = stop_asked
+        self.client: Client | None = None
+        # While it closes: it calls back, and the last commits go through it.
+        self.closing: Client | None = None
+
+    @property
+    def usable(self) -> Client | None:
+        """The client to send through, also while it closes."""
+        return self.client or self.closing
+
+    def make(self) -> Client:
+        """Make the client; nothing is sent yet."""
+        self.client = self._parts.make_client()
+        return self.client
+
+    def check(self) -> None:
+        """Wait for a broker and the topics, in slices so that a stop is heard; returns early then.
+
+        Raises `BrokerUnreachable`, `TopicMissing`, `NotAuthorized`.
+        """
+        assert self.client is not None
+        clock, connect_s = self._parts.clock, self._parts.timeouts.connect_s
+        began = clock()
+        while not self._stop_asked.is_set():
+            left_s = CHECK_SLICE_S if connect_s is None else began + connect_s - clock()
+            try:
+                self.client.check(self._parts.check_topics, max(0.1, min(CHECK_SLICE_S, left_s)))
+            except BrokerUnreachable as error:
+                if connect_s is not None and clock() - began >= connect_s:
+                    raise BrokerUnreachable(error.bootstrap_servers, connect_s, error.detail) from None
+            else:
+                return
+
+    def join(self, listener: RebalanceListener) -> None:
+        """Join the group."""
+        assert self.client is not None
+        self.client.subscribe(self._parts.topics, listener)
+
+    def close(self, timeout_s: float) -> None:
+        """Leave the group and free the client; does nothing without one."""
+        client, self.client = self.client, None
+        if client is None:
+            return
+        self.closing = client
+        try:
+            if not client.close(timeout_s):
+                self._parts.tell(
+                    notices.ClientFault("_TIMED_OUT", "the client did not close in time; left behind")
+                )
+        finally:
+            self.closing = None
