@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from headrace._client.settings import ConnectionSettings
@@ -24,7 +25,7 @@ from headrace.errors import AppStateError, ConfigError, WouldDeadlock
 from headrace.subscriptions import SubscriptionSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
     from types import FrameType, TracebackType
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from headrace._core.states import AppState
     from headrace._runtime.deliveries import Delivery
     from headrace._runtime.snapshots import Snapshot
+    from headrace._runtime.surroundings import Surroundings
     from headrace.ports import TopicPartition
     from headrace.records import Record
 
@@ -136,36 +138,29 @@ class App:
         filter: called with the decoded record; False finishes it without the handler.
         """
 
-        def register(handler: F) -> F:
-            settings = SubscriptionSettings(
-                name=name_of(handler),
-                topics=topics,
-                pattern=pattern,
-                order_by=order_by,
-                concurrency=concurrency,
-                workers=workers,
-                run_in=run_in,
-                batch=batch,
-                retry=retry or RetryPolicy(),
-                dead_letter=dead_letter,
-                on_exhausted=on_exhausted,
-                on_dead_letter_failure=on_dead_letter_failure,
-                timeout_s=timeout_s,
-                start_if_no_offset=start_if_no_offset,
-                on_out_of_range=on_out_of_range,
-                guarantee=guarantee,
-                ack=ack,
-                key_decoder=key_decoder,
-                value_decoder=value_decoder,
-                filter=filter,
-            )
-            check_handler(handler, settings)
-            settings = with_timeout_checked(settings, resolve_kind(handler, settings))
-            self._not_started("subscribe()")
-            self._subscriptions.append((settings, handler))
-            return handler
-
-        return register
+        settings = SubscriptionSettings(
+            name="",
+            topics=topics,
+            pattern=pattern,
+            order_by=order_by,
+            concurrency=concurrency,
+            workers=workers,
+            run_in=run_in,
+            batch=batch,
+            retry=retry or RetryPolicy(),
+            dead_letter=dead_letter,
+            on_exhausted=on_exhausted,
+            on_dead_letter_failure=on_dead_letter_failure,
+            timeout_s=timeout_s,
+            start_if_no_offset=start_if_no_offset,
+            on_out_of_range=on_out_of_range,
+            guarantee=guarantee,
+            ack=ack,
+            key_decoder=key_decoder,
+            value_decoder=value_decoder,
+            filter=filter,
+        )
+        return partial(self._register, settings)
 
     @property
     def subscriptions(self) -> tuple[SubscriptionSettings, ...]:
@@ -332,6 +327,14 @@ class App:
         """Call `listener` with every notice, on the runtime's threads: it must be quick and thread-safe."""
         self._assembly.teller.listen(listener)
 
+    def _register(self, given: SubscriptionSettings, handler: F) -> F:
+        settings = replace(given, name=name_of(handler))
+        check_handler(handler, settings)
+        settings = with_timeout_checked(settings, resolve_kind(handler, settings))
+        self._not_started("subscribe()")
+        self._subscriptions.append((settings, handler))
+        return handler
+
     def _begin(self, loop: asyncio.AbstractEventLoop | None) -> None:
         with self._lock:
             if not self._subscriptions:
@@ -361,3 +364,23 @@ class App:
 
     def __repr__(self) -> str:
         return f"<App {self.settings.group_id} at {self.settings.bootstrap_servers}, {self.state.value}, pid {os.getpid()}>"
+
+
+@contextmanager
+def started_elsewhere(app: App, surroundings: Surroundings) -> Iterator[Assembly]:
+    """Start `app` in other surroundings, for `headrace.testing`; afterwards it is as new, and can be started again.
+
+    Until then everything that its handlers ask of the app, such as `app.produce`, happens in those surroundings. Raises
+    `AppStateError` if the app was started already. The caller stops the assembly.
+    """
+    with app._lock:
+        if app._assembly.began:
+            raise AppStateError("trial", app.state.value, "try an app that was not started")
+        own, app._assembly = app._assembly, app._assembly.renewed(surroundings)
+        trial = app._assembly
+        trial.start(app._subscriptions, None, lambda: 0.5, app)
+    try:
+        yield trial
+    finally:
+        trial.over.wait()
+        app._assembly = own
