@@ -12,6 +12,8 @@ import random
 import signal
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from headrace._client.settings import ConnectionSettings
@@ -25,7 +27,7 @@ from headrace.errors import AppStateError, ConfigError, WouldDeadlock
 from headrace.subscriptions import SubscriptionSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from datetime import datetime
     from types import FrameType, TracebackType
 
@@ -367,7 +369,7 @@ class App:
 
 
 @contextmanager
-def started_elsewhere(app: App, surroundings: Surroundings) -> Iterator[Assembly]:
+def started_elsewhere(app: App, surroundings: Surroundings) -> Generator[Assembly]:
     """Start `app` in other surroundings, for `headrace.testing`; afterwards it is as new, and can be started again.
 
     Until then everything that its handlers ask of the app, such as `app.produce`, happens in those surroundings. Raises
