@@ -65,6 +65,7 @@ class KafkaClient:
         except (KafkaException, TypeError, ValueError) as error:
             raise refusal(error, config) from None  # the cause's text may hold a secret
         self._assignment = Assignment(self._consumer, cooperative=settings.cooperative)
+        self._static = settings.instance_id is not None
         self._listener: RebalanceListener | None = None
         self._raised: BaseException | None = None
         self._faults = Faults(clock, scrub)
@@ -338,17 +339,25 @@ class KafkaClient:
     def _give_back(self, deadline: float) -> None:
         # Paused, no record comes any more: one thrown away here would move a position past itself.
         self.pause(self._assignment.places())
-        try:
-            self._consumer.unsubscribe()
-        except KafkaException:
-            return  # a dead client has no group to leave
-        while (self._assignment.places() or self._commits_open > 0) and time.monotonic() < deadline:
+        if self._static:
+            # To unsubscribe is to leave the group, of static members too; only a close on its own is not.
+            self._rebalance("on_revoke", [TopicPartition(*place) for place in self._assignment.places()])
+        else:
+            try:
+                self._consumer.unsubscribe()
+            except KafkaException:
+                return  # a dead client has no group to leave
+        while self._goes_on_giving_back() and time.monotonic() < deadline:
             try:
                 message = self._consumer.poll(_CLOSE_POLL_S)
             except KafkaException:
                 return
             if message is not None:
                 self._assignment.in_hand.append(message)
+
+    def _goes_on_giving_back(self) -> bool:
+        # A static member keeps its partitions: they are its own again when it comes back.
+        return self._commits_open > 0 or (not self._static and bool(self._assignment.places()))
 
 
 def _places(partitions: list[TopicPartition]) -> list[Place]:
