@@ -56,7 +56,7 @@ def test_a_static_member_that_comes_back_in_time_moves_no_partitions(
     """One of two static members restarts: the other is not even asked to give anything back."""
     topic = topics.create(partitions=4)
     moves: list[str] = []
-    handled: list[bytes | None] = []
+    handled: list[bytes] = []
 
     def member(name: str) -> App:
         app = App(
@@ -70,7 +70,7 @@ def test_a_static_member_that_comes_back_in_time_moves_no_partitions(
 
         @app.subscribe(topic)
         def handle(record: Record[Any, Any]) -> None:
-            handled.append(record.raw_value)
+            handled.append(record.raw_value or b"")
 
         return app
 
