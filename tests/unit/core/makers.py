@@ -21,7 +21,8 @@ TOPIC = "orders"
 
 def make_settings(**changes: Any) -> SubscriptionSettings:
     """A subscription of one topic, with what the test is about."""
-    return SubscriptionSettings(**{"name": "handler", "topics": (TOPIC,), **changes})
+    settings: dict[str, Any] = {"name": "handler", "topics": (TOPIC,), **changes}
+    return SubscriptionSettings(**settings)
 
 
 def make_tenure(

@@ -57,8 +57,7 @@ def test_what_is_hopeless_is_not_tried_again(error: Exception) -> None:
 @pytest.mark.parametrize("error", [SystemExit(), KeyboardInterrupt(), MemoryError()])
 def test_what_ends_the_interpreter_stops_the_app(error: BaseException) -> None:
     """Also where records are skipped, and where nothing is promised."""
-    for changes in ({"on_exhausted": "skip"}, {"guarantee": "none"}):
-        verdict = judged(error, **changes)
+    for verdict in (judged(error, on_exhausted="skip"), judged(error, guarantee="none")):
         assert isinstance(verdict, Stop)
         assert isinstance(verdict.error, HandlerStopped)
 
