@@ -439,4 +439,6 @@ def is_dirty(tenure: Tenure) -> bool:
     if tenure.dropped or tenure.confirmed_mark == mark_of(tenure):
         return False
     # The last commit of an epoch before may be written after this one began below it: it is not to be taken back.
-    return tenure.rewinds or tenure.confirmed is None or committable(tenure) >= tenure.confirmed
+    # But at_most_once starts nothing before a commit of its own.
+    free = tenure.rewinds or tenure.keeps_position_only or tenure.confirmed is None
+    return free or committable(tenure) >= (tenure.confirmed or 0)
