@@ -42,6 +42,12 @@ def test_every_promise_holds_in_worlds_of_chance(block: int) -> None:
         live_or_say(seed, STEPS)
 
 
+@pytest.mark.parametrize("seed", [33235, 41898, 39800])
+def test_worlds_that_once_broke_a_promise_do_not(seed: int) -> None:
+    """Records that waited for a commit of their own, while one of an epoch before stood above it."""
+    live_or_say(seed, 200)
+
+
 @pytest.mark.slow
 def test_every_promise_holds_in_many_long_worlds() -> None:
     """The same, for longer."""
