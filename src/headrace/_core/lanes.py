@@ -169,6 +169,11 @@ class Lanes:
                 self._unhold_followers(record)
             elif previous._state in (PARKED, SETTLING, HELD):
                 self._mark_held(record)
+                # What came while it was out waits behind it: held too, or it would fill the budget of healthy keys.
+                follower = record._next
+                while follower is not None and follower._state == WAITING:
+                    self._mark_held(follower)
+                    follower = follower._next
             else:
                 record._state = WAITING
                 self._unhold_followers(record)
