@@ -105,6 +105,7 @@ def _admission(settings: SubscriptionSettings) -> Callable[[Record[Any, Any]], b
     key_decoder, value_decoder, keep = settings.key_decoder, settings.value_decoder, settings.filter
     if key_decoder is None and value_decoder is None and keep is None:
         return None
+    by_hand = settings.ack == "manual"
 
     def admit(record: Record[Any, Any]) -> bool:
         # At every attempt: a handler may have changed what an earlier one was given.
@@ -124,7 +125,11 @@ def _admission(settings: SubscriptionSettings) -> Callable[[Record[Any, Any]], b
                     raise
                 except Exception as error:
                     raise DecodeFailed("value_decoder", error) from error
-        return keep is None or bool(keep(record))
+        if keep is None or keep(record):
+            return True
+        if by_hand:
+            record.ack()  # Nobody else will: the handler never sees it.
+        return False
 
     return admit
 
@@ -136,7 +141,9 @@ class BatchPlan:
 
     def __init__(self, settings: SubscriptionSettings) -> None:
         self._admit = _admission(settings)
-        self._lane_of = lane_function(settings.order_by)
+        # What is never tried again holds nothing up: what came behind a failed record was handled all the same.
+        ordered = settings.order_by if settings.guarantee == "at_least_once" else "none"
+        self._lane_of = lane_function(ordered)
 
     def sift(self, records: list[Record[Any, Any]], tally: Tally) -> list[Sifted]:
         """Decode and filter claimed records, and group them by tenure: a batch is of one partition. Stale ones are returned."""

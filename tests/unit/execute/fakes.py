@@ -42,8 +42,11 @@ class FakeTenure:
         self.partition = partition
         self.epoch = 1
         self.open = True
+        # Offsets that `record.ack()` was called on.
+        self.acknowledged: list[int] = []
 
     def acknowledge(self, record: Record[Any, Any]) -> bool:
+        self.acknowledged.append(record.offset)
         return self.open
 
 

@@ -184,6 +184,26 @@ def test_filtered_records_succeed_without_the_handler_and_see_decoded_values(run
     assert inbox.filtered == 2
 
 
+def test_filtered_records_are_acknowledged_where_the_user_acknowledges(run: Run) -> None:
+    records = make_records([b"1", b"2", b"3", b"4"])
+    acknowledged: list[int] = []
+    for record in records:
+        tenure = record._tenure
+        assert isinstance(tenure, FakeTenure)
+        tenure.acknowledged = acknowledged
+    run(lambda _: None, records, key_decoder=int, filter=has_even_key, ack="manual")
+    assert sorted(acknowledged) == [0, 2]
+
+
+def test_nothing_is_returned_behind_a_failure_that_is_never_tried_again(run: Run) -> None:
+    def handler(batch: Batch[Any, Any]) -> None:
+        batch.fail(batch[0], ValueError("first"))
+
+    records = make_records([b"a", b"a", b"b"])
+    inbox = run(handler, records, batch=BATCHES, guarantee="at_most_once")
+    assert (offsets(inbox.failed), offsets(inbox.returned), offsets(inbox.succeeded)) == ([0], [], [1, 2])
+
+
 def test_a_filter_that_raises_fails_its_record(run: Run) -> None:
     inbox = run(print, distinct(1), filter=refuse)
     assert isinstance(inbox.errors[0], ArithmeticError)
