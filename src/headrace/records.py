@@ -10,13 +10,21 @@ a time, the one that claimed the record, reads it and sets `_value`, `_key`. `ac
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, final, overload
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-K = TypeVar("K")
-V = TypeVar("V")
+    from typing_extensions import TypeVar
+
+    # A bare `Record` is one without decoders. Type checkers know the defaults of Python 3.13 from their own stubs.
+    K = TypeVar("K", default=bytes | None)
+    V = TypeVar("V", default=bytes | None)
+else:
+    from typing import TypeVar
+
+    K = TypeVar("K")
+    V = TypeVar("V")
 
 Headers = tuple[tuple[str, bytes | None], ...]
 

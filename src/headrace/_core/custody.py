@@ -226,7 +226,7 @@ class Custody:
         keys = [source.key() for source in sources]
         # `map` over the class: the loop over what is made per record runs in C.
         records: list[Record[Any, Any]] = list(
-            map(Record, sources, repeat(tenure), offsets, keys, count(first))
+            map(Record, sources, repeat(tenure), offsets, keys, count(first))  # type: ignore[arg-type] # mypy cannot solve K and V here
         )
         if restoring:
             records = self._drop_restored(tenure, records, first)
