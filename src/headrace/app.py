@@ -139,7 +139,6 @@ class App:
             record up at once.
         filter: called with the decoded record; False finishes it without the handler.
         """
-
         settings = SubscriptionSettings(
             name="",
             topics=topics,
@@ -339,13 +338,16 @@ class App:
 
     def _begin(self, loop: asyncio.AbstractEventLoop | None) -> None:
         with self._lock:
-            if not self._subscriptions:
-                raise ConfigError("subscriptions", (), "at least one @app.subscribe(...)")
+            self._require_subscriptions()
             if self.settings.loop == "caller" and loop is None:
                 raise ConfigError("loop", "caller", "'own', unless the app is entered by `async with app`")
             if self._assembly.began:
                 raise AppStateError("start", self.state.value, "an app runs once; make a new one")
             self._assembly.start(self._subscriptions, loop, random.random, self)
+
+    def _require_subscriptions(self) -> None:
+        if not self._subscriptions:
+            raise ConfigError("subscriptions", (), "at least one @app.subscribe(...)")
 
     def _add_hook(self, kind: str, hook: F) -> F:
         self._not_started(f"on_{kind}()")
@@ -369,20 +371,29 @@ class App:
 
 
 @contextmanager
-def started_elsewhere(app: App, surroundings: Surroundings) -> Generator[Assembly]:
+def started_elsewhere(
+    app: App, surroundings: Surroundings, commit: Commit, listener: Callable[[Notice], None]
+) -> Generator[Assembly]:
     """Start `app` in other surroundings, for `headrace.testing`; afterwards it is as new, and can be started again.
 
     Until then everything that its handlers ask of the app, such as `app.produce`, happens in those surroundings. Raises
-    `AppStateError` if the app was started already. The caller stops the assembly.
+    `AppStateError` if the app was started already. The caller stops the assembly; what runs at the end is abandoned.
     """
     with app._lock:
+        app._require_subscriptions()
         if app._assembly.began:
             raise AppStateError("trial", app.state.value, "try an app that was not started")
-        own, app._assembly = app._assembly, app._assembly.renewed(surroundings)
-        trial = app._assembly
-        trial.start(app._subscriptions, None, lambda: 0.5, app)
+        own, trial = app._assembly, app._assembly.renewed(surroundings, commit)
+        trial.teller.listen(listener)
+        app._assembly = trial
+        try:
+            trial.start(app._subscriptions, None, lambda: 0.5, app)
+        except BaseException:
+            app._assembly = own
+            raise
     try:
         yield trial
     finally:
+        trial.request_stop(hard=True)
         trial.over.wait()
         app._assembly = own

@@ -7,6 +7,7 @@ producer and hooks. Decides no more than that order. Invariant: `over` is set at
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from headrace._core.engine import Engine
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from headrace._execute.handler_loop import HandlerLoop
     from headrace._runtime.settings import AppSettings
     from headrace._runtime.surroundings import Surroundings
+    from headrace.config import Commit
     from headrace.ports import Executor, Producer, TopicPartition
     from headrace.records import Record
     from headrace.subscriptions import SubscriptionSettings
@@ -78,9 +80,9 @@ class Assembly:
         self._over_lock = threading.Lock()
         self._when_over: list[Callable[[], None]] = []
 
-    def renewed(self, surroundings: Surroundings) -> Assembly:
+    def renewed(self, surroundings: Surroundings, commit: Commit) -> Assembly:
         """The same parts, not yet started, in other surroundings: lifespans, hooks, resource and listeners are kept."""
-        other = Assembly(self._settings, self._connection, self._logger, surroundings)
+        other = Assembly(replace(self._settings, commit=commit), self._connection, self._logger, surroundings)
         other.lifespans.take_over(self.lifespans)
         other.hooks.take_over(self.hooks)
         other.teller.take_over(self.teller)
@@ -170,10 +172,14 @@ class Assembly:
         """Whether a stop was asked for already."""
         return self._owner is not None and self._owner.stop_asked.is_set()
 
+    def fatal(self) -> FatalError | None:
+        """What ended the app, if it was not a stop."""
+        return None if self._owner is None else self._owner.fatal
+
     def raise_if_failed(self) -> None:
         """Raise what ended the app, if it was not a stop."""
-        if self._owner is not None and self._owner.fatal is not None:
-            raise self._owner.fatal
+        if (fatal := self.fatal()) is not None:
+            raise fatal
 
     def when_over(self, callback: Callable[[], None]) -> None:
         """Call `callback` once, on any thread, when the app is over; at once if it is."""

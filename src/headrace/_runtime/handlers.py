@@ -64,6 +64,14 @@ def check_handler(handler: Callable[..., Any], settings: SubscriptionSettings) -
         raise HandlerError(settings.name, "takes a Record, but batch= is set; take a Batch or drop batch=")
 
 
+def takes_batch(handler: Callable[..., Any]) -> bool:
+    """Whether its first parameter is annotated as a `Batch`."""
+    try:
+        return _annotation(handler, inspect.signature(handler)) is Batch
+    except (TypeError, ValueError):
+        return False
+
+
 def resolve_kind(handler: Callable[..., Any], settings: SubscriptionSettings) -> Kind:
     """Where the handler runs; raises `ConfigError` where `run_in` cannot be meant."""
     run_async = is_async(handler)

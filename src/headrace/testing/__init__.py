@@ -1,8 +1,10 @@
-"""What Headrace's own tests use and yours may: the embedded broker, in this process or in one of its own."""
+"""What Headrace's own tests use and yours may: handlers run without a broker, and an embedded broker for the rest."""
 
 from __future__ import annotations
 
 from headrace.testing.broker import MockBroker
 from headrace.testing.broker_process import MockBrokerProcess
+from headrace.testing.memory_kafka import RawRecord
+from headrace.testing.trial import FailedTry, Trial, run
 
-__all__ = ["MockBroker", "MockBrokerProcess"]
+__all__ = ["FailedTry", "MockBroker", "MockBrokerProcess", "RawRecord", "Trial", "run"]
