@@ -7,9 +7,6 @@ hand the same reports to the same owner. No pipe ever blocks it.
 Invariant: the lock is held for microseconds, and never while the user's code or `deliver` runs.
 """
 
-# ruff: noqa: SLF001 - a record's underscored slots are the runtime's bookkeeping
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import multiprocessing

@@ -7,9 +7,6 @@ marshal: only plain values are in them, and it is the fastest. Errors travel pic
 Invariant: whatever a handler raises arrives as an exception that can be raised; at worst as `RemoteError`.
 """
 
-# ruff: noqa: SLF001 - a record's underscored slots are the runtime's bookkeeping
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import marshal

@@ -7,9 +7,6 @@ Invariants: a record is claimed under the claim lock before its handler starts, 
 exactly; a failure is in the pipe before the board says that its record ended; the process ends when its parent does.
 """
 
-# ruff: noqa: SLF001 - a record's underscored slots are the runtime's bookkeeping
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import asyncio

@@ -10,9 +10,6 @@ Not supported in a worker: `record.ack()` and `app.produce` (there is no app the
 starting processes by `multiprocessing`, since workers are daemons.
 """
 
-# ruff: noqa: SLF001 - a record's underscored slots are the runtime's bookkeeping
-# pyright: reportPrivateUsage=false
-
 from __future__ import annotations
 
 import os
