@@ -25,10 +25,14 @@ if TYPE_CHECKING:
 
 RECORDS = 60
 
-pytestmark = [pytest.mark.slow, pytest.mark.parametrize("protocol", PROTOCOLS)]
+both_protocols = pytest.mark.parametrize("protocol", PROTOCOLS)
+pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("guarantee", ["at_most_once", "none"])
+@pytest.mark.parametrize(
+    ("guarantee", "protocol"),
+    [("at_most_once", "classic"), ("at_most_once", "consumer"), ("none", "classic")],
+)
 def test_weaker_guarantees_over_a_kill_and_a_clean_stop(
     kafka: str,
     topics: Topics,
@@ -60,6 +64,7 @@ def test_weaker_guarantees_over_a_kill_and_a_clean_stop(
         assert begun_beyond_commits(lines) == []
 
 
+@both_protocols
 def test_records_are_acknowledged_by_hand_from_another_thread_in_any_order(
     kafka: str, topics: Topics, group_id: str, protocol: Protocol
 ) -> None:
@@ -83,6 +88,7 @@ def test_records_are_acknowledged_by_hand_from_another_thread_in_any_order(
     assert not taken[0].ack(), "the partition is not ours any more"
 
 
+@both_protocols
 def test_dead_letters_are_written_before_their_records_are_committed(
     kafka: str, topics: Topics, group_id: str, protocol: Protocol
 ) -> None:
@@ -113,6 +119,7 @@ def test_dead_letters_are_written_before_their_records_are_committed(
         assert (message.key(), message.value()) == (f"key-{offset}".encode(), b"value-%d" % offset)
 
 
+@both_protocols
 @pytest.mark.parametrize("is_async", [False, True])
 def test_what_a_handler_produces_is_acknowledged_before_its_record_is_committed(
     kafka: str, topics: Topics, group_id: str, protocol: Protocol, is_async: bool

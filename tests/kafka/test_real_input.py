@@ -52,7 +52,7 @@ def test_each_key_comes_out_line_for_line_through_a_rebalance(
         ledger="",
         protocol=protocol,
         run_in=run_in,
-        slow_ms=20,
+        slow_ms=10,
         keeps_values=True,
         librdkafka={"heartbeat.interval.ms": 300} if protocol == "classic" else None,
         subscribe={"concurrency": 64},
