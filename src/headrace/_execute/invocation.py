@@ -110,21 +110,10 @@ def _admission(settings: SubscriptionSettings) -> Callable[[Record[Any, Any]], b
     def admit(record: Record[Any, Any]) -> bool:
         # At every attempt: a handler may have changed what an earlier one was given.
         if key_decoder is not None and record.raw_key is not None:
-            try:
-                record._key = key_decoder(record.raw_key)
-            except MemoryError:
-                raise  # It stops the runtime, wherever it strikes.
-            except Exception as error:
-                raise DecodeFailed("key_decoder", error) from error
-        if value_decoder is not None:
-            raw = record._source.value()
-            if raw is not None:
-                try:
-                    record._value = value_decoder(raw)
-                except MemoryError:
-                    raise
-                except Exception as error:
-                    raise DecodeFailed("value_decoder", error) from error
+            record._key = _decoded("key_decoder", key_decoder, record.raw_key)
+        raw = None if value_decoder is None else record._source.value()
+        if value_decoder is not None and raw is not None:
+            record._value = _decoded("value_decoder", value_decoder, raw)
         if keep is None or keep(record):
             return True
         if by_hand:
@@ -132,6 +121,15 @@ def _admission(settings: SubscriptionSettings) -> Callable[[Record[Any, Any]], b
         return False
 
     return admit
+
+
+def _decoded(what: str, decoder: Callable[[bytes], Any], raw: bytes) -> Any:
+    try:
+        return decoder(raw)
+    except MemoryError:
+        raise  # It stops the runtime, wherever it strikes.
+    except Exception as error:
+        raise DecodeFailed(what, error) from error
 
 
 class BatchPlan:
