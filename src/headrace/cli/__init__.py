@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from headrace.cli import dead_letters
 from headrace.cli.debugging import Debug, Invocation
 from headrace.cli.demo import demo
+from headrace.cli.doctor import doctor
 from headrace.cli.exits import Exit, epilog, exit_of
+from headrace.cli.lag import lag
+from headrace.cli.produce import produce
 from headrace.cli.run import run
+from headrace.cli.tail import tail
 from headrace.cli.version import version
 
 if TYPE_CHECKING:
@@ -68,8 +73,9 @@ def command_line() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     line.callback(invoke_without_command=True)(_top)
-    for command in (run, demo, version):
+    for command in (run, demo, produce, tail, lag, doctor, version):
         line.command(epilog=epilog())(command)
+    line.add_typer(dead_letters.command(), name="dead-letters")
     return line
 
 

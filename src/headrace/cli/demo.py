@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from headrace.cli.demonstration.verdict import Verdict
 
 
+class GroupProtocol(Enum):
+    """Kafka's two."""
+
+    CLASSIC = "classic"
+    CONSUMER = "consumer"
+
+
 class SabotageKind(Enum):
     """Promises that can be broken on purpose."""
 
@@ -38,6 +45,12 @@ def demo(
     plain: Annotated[
         bool, typer.Option("--plain", help="Lines instead of the live view; so without a terminal, too.")
     ] = False,
+    group_protocol: Annotated[
+        GroupProtocol,
+        typer.Option(
+            help="Of the members: consumer is KIP-848; classic rebalances are slow on an embedded broker, and may repeat records."
+        ),
+    ] = GroupProtocol.CONSUMER,
     sabotage: Annotated[
         SabotageKind | None,
         typer.Option(
@@ -46,7 +59,7 @@ def demo(
     ] = None,
     debug: Debug = False,
 ) -> Exit:
-    """Watch an App handle keyed records through failures and a rebalance.
+    """Watch an App at work, through failures and a rebalance.
 
     Starts an embedded broker in a process of its own, produces records, handles them unevenly (some are slow, some fail
     once, a few always), lets a second member join and leave, and then counts from records of its own what was lost, out
@@ -64,6 +77,8 @@ def demo(
         seconds=seconds,
         records=records or int(seconds * RATE_DEFAULT),
         sabotage=None if sabotage is None else sabotage.value,
+        protocol=group_protocol.value,
+        debug=debug,
     )
     with _quiet(debug):
         if plain or not console.is_terminal:
@@ -81,7 +96,9 @@ def _quiet(debug: bool) -> Generator[None]:
     """The runtime's log would tear the view apart; what it says is shown there."""
     logger = logging.getLogger("headrace")
     if debug:
-        logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+        logging.basicConfig(
+            level=logging.INFO, stream=sys.stderr, format="%(relativeCreated)d first member: %(message)s"
+        )
         yield
         return
     before, logger.propagate = logger.propagate, False

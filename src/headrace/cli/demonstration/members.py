@@ -98,7 +98,13 @@ def _report(partition: PartitionSnapshot) -> PartitionReport:
 
 def make_app(plan: Plan, ledger: LedgerWriter) -> App:
     """One member. A sabotaged one is configured as nobody should who wants the promises."""
-    app = App(plan.bootstrap_servers, GROUP, librdkafka=plan.client, commit=Commit(every_s=1.0))
+    app = App(
+        plan.bootstrap_servers,
+        GROUP,
+        librdkafka=plan.client,
+        group_protocol=plan.protocol,
+        commit=Commit(every_s=1.0),
+    )
     careless = plan.sabotage == "loss"
     subscribe = app.subscribe(
         TOPIC,
@@ -126,7 +132,9 @@ def make_app(plan: Plan, ledger: LedgerWriter) -> App:
 def main() -> None:
     """The child process."""
     plan, path = Plan.from_json(sys.argv[1]), Path(sys.argv[2])
-    logging.basicConfig(level=logging.ERROR)
+    logging.basicConfig(
+        level=logging.INFO if plan.debug else logging.ERROR, format="second member: %(message)s"
+    )
     with LedgerWriter(path) as ledger:
         app = make_app(plan, ledger)
         if not sys.stdin.readline():

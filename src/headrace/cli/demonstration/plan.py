@@ -23,6 +23,7 @@ RECORDS_MAX = 200_000
 """The embedded broker keeps 5 MiB a partition; a record here takes about 100 bytes of it."""
 
 Sabotage = Literal["loss", "order"]
+Protocol = Literal["classic", "consumer"]
 
 
 class Fate(Enum):
@@ -36,13 +37,18 @@ class Fate(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One demonstration. `client` are the settings that make clients quick on the embedded broker."""
+    """One demonstration. `client` are the settings that make clients quick on the embedded broker.
+
+    debug: members log what they do to stderr.
+    """
 
     bootstrap_servers: str
     seconds: float
     records: int
     client: dict[str, str | int | float | bool] = field(default_factory=dict[str, "str | int | float | bool"])
+    protocol: Protocol = "consumer"
     sabotage: Sabotage | None = None
+    debug: bool = False
 
     def to_json(self) -> str:
         """As an argument for another process."""

@@ -42,7 +42,7 @@ class SecondMember:
                 ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=stderr,
+                stderr=None if plan.debug else stderr,
                 env=os.environ | {"PYTHONPATH": path},
                 text=True,
                 start_new_session=True,

@@ -38,7 +38,8 @@ REBALANCE_WAIT_S: Final = 15.0
 
 DRAIN_WAIT_S: Final = 30.0
 ASK_S: Final = 10.0
-SESSION_TIMEOUT_S: Final = 2.5
+_OURS: Final = {"bootstrap.servers", "group.protocol"}  # arguments of App
+SESSION_TIMEOUT_S: Final = 2.0
 """The embedded broker lets a rebalance last a second less."""
 
 
@@ -108,8 +109,8 @@ def play(plan: Plan, spectator: Spectator) -> tuple[Evidence, list[str]]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-demo-")))
         topics = {TOPIC: PARTITIONS, DEAD_LETTERS: 1}
         broker = stack.enter_context(MockBrokerProcess(topics=topics))
-        client = broker.client_settings(session_timeout_s=SESSION_TIMEOUT_S)
-        del client["bootstrap.servers"]
+        client = broker.client_settings(protocol=plan.protocol, session_timeout_s=SESSION_TIMEOUT_S)
+        client = {key: value for key, value in client.items() if key not in _OURS}
         plan = replace(plan, bootstrap_servers=broker.bootstrap_servers, client=client)
         connection = ConnectionSettings(broker.bootstrap_servers, GROUP, client)
         second = SecondMember(plan, folder / "second", folder / "complaints")
