@@ -245,11 +245,13 @@ class Assembly:
         try:
             self.hooks.start()
             self.lifespans.enter(self._app, self.handlers_loop())
-            owner.run()
         except FatalError as error:
             owner.give_up(error)
         except BaseException as error:  # noqa: BLE001 - must end as a typed reason, never in silence
             owner.give_up(InternalFailure("the owner thread", error))
+        try:
+            # Also with a reason to stop already: it alone tells those who wait that the app is over.
+            owner.run()
         finally:
             self._take_apart()
 

@@ -125,6 +125,8 @@ class Owner:
 
     def _live(self) -> None:
         self._move(AppTrigger.START, "start")
+        if self.stop_asked.is_set():
+            return  # Before it began, or because what precedes the first connect failed.
         self._connect()
         if self.stop_asked.is_set():
             return
