@@ -46,6 +46,7 @@ from headrace._execute.process_wire import (
     rebuild_record,
     unpack_records,
 )
+from headrace._execute.scope import Scope, enter_scope
 from headrace.errors import DecodeFailed
 from headrace.records import Batch, Record
 
@@ -87,7 +88,8 @@ def main(pipe: socket.socket, board: Any, lock: Lock, plan_blob: bytes) -> None:
         try:
             plan: Plan = pickle.loads(plan_blob)  # noqa: S301 - our parent's bytes; this imports the user's modules
             if plan.resource is not None:
-                stack.enter_context(plan.resource())
+                # In the process's own context, which handlers and the loop of async ones begin with.
+                enter_scope(Scope(stack.enter_context(plan.resource())))
             worker = _Worker(pipe, cells, lock, plan, stack)
         except BaseException as error:  # whatever it is, the parent must hear of it
             pipe.sendall(frame(marshal.dumps((BROKEN, *pack_error(error)))))
