@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from operator import attrgetter
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -19,12 +21,19 @@ if TYPE_CHECKING:
     from headrace.records import Record
     from headrace.subscriptions import SubscriptionSettings
 
+_sequence_of = attrgetter("_sequence")
+
 CHUNK_RECORDS_MAX = 500
 """Beyond this the hand-over is a few per cent of even a no-op handler, and a larger chunk only adds latency."""
 CHUNK_TARGET_S = 0.002
 """How long a chunk may take: a hand-over is then at most 3% of it, and a record waits no longer for its chunk."""
+FOLLOW_BELOW_S = 0.001
+"""Handlers quicker than this get the next records of a key along with its first: a hand-over costs a tenth of it. For
+slower ones that would only hold places which other keys could use."""
 PROCESS_CHUNK_TARGET_S = 0.01
 """The same for worker processes, whose hand-over costs more."""
+
+_sequence_of = attrgetter("_sequence")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +47,20 @@ class Capacity:
 class Workload:
     """The work of one subscription: its tenures with ready records, and what its executor holds."""
 
-    __slots__ = ("capacity", "cost_s", "cpu_share", "dispatched", "index", "settings", "stale", "turns")
+    __slots__ = (
+        "_busy_s",
+        "_ended",
+        "_now",
+        "capacity",
+        "cost_s",
+        "cpu_share",
+        "dispatched",
+        "index",
+        "service_s",
+        "settings",
+        "stale",
+        "turns",
+    )
 
     def __init__(self, index: int, settings: SubscriptionSettings, capacity: Capacity) -> None:
         self.index = index
@@ -51,11 +73,27 @@ class Workload:
         # A guess between "one at a time" and "hundreds": eight records until the first chunk has told.
         self.cost_s = CHUNK_TARGET_S / 8
         self.cpu_share = 1.0
+        # How long a record keeps one of the `concurrency` places, its handler's waiting included: places times time,
+        # over records that ended (Little's law).
+        self.service_s = FOLLOW_BELOW_S
+        self._busy_s = 0.0
+        self._ended = 0
+        self._now = 0.0
+
+    def pass_time(self, now: float) -> None:
+        """Call it once per step, before the step changes anything."""
+        if self.dispatched:
+            self._busy_s += min(self.dispatched, self.settings.concurrency) * (now - self._now)
+        self._now = now
 
     def learn(self, started: int, busy_s: float, cpu_s: float) -> None:
         """Take in how long `started` records took: a moving average that forgets quickly."""
         if started <= 0:
             return
+        self._ended += started
+        if self._busy_s > 0:
+            self.service_s += 0.3 * (self._busy_s / self._ended - self.service_s)
+            self._busy_s, self._ended = 0.0, 0
         self.cost_s += 0.5 * (busy_s / started - self.cost_s)
         if busy_s > 0:
             self.cpu_share += 0.5 * (min(cpu_s / busy_s, 1.0) - self.cpu_share)
@@ -106,6 +144,7 @@ class Workload:
         if room <= 0 or (self.settings.batch is None and room * 2 < chunk):
             return None
         wanted = chunk if self.settings.batch is not None else min(chunk, room)
+        follow = self.settings.batch is not None or self.service_s < FOLLOW_BELOW_S
         records: list[Record[Any, Any]] = []
         for _ in range(len(self.turns)):
             tenure = self.turns.popleft()
@@ -117,7 +156,9 @@ class Workload:
                 tenure.queued = True
                 self.turns.append(tenure)
                 continue
-            taken = tenure.lanes.take(wanted - len(records))
+            taken = tenure.lanes.take(wanted - len(records), follow=follow)
+            if self.settings.batch is not None:
+                taken.sort(key=_sequence_of)  # A batch is in offset order.
             tenure.dispatched += len(taken)
             self.dispatched += len(taken)
             tenure.ready_at = None
@@ -129,6 +170,9 @@ class Workload:
             # A batch is of one partition; anything else is filled up from the next.
             if self.settings.batch is not None or len(records) >= wanted:
                 break
+        if self.settings.batch is not None:
+            # They come out lane by lane; a batch is promised in offset order, which keeps that of each lane.
+            records.sort(key=_sequence_of)
         return records or None
 
     def next_deadline(self) -> float | None:
