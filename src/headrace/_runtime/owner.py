@@ -22,7 +22,7 @@ from headrace._runtime.parts import POLL_IDLE_S
 from headrace._runtime.performer import Performer
 from headrace._runtime.snapshots import Publisher
 from headrace._runtime.watch import Watch
-from headrace.errors import FatalError, ForcedStop, InternalFailure
+from headrace.errors import ConfigError, FatalError, ForcedStop, InternalFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -59,7 +59,7 @@ class Owner:
         self._watch = Watch(parts)
         # Owner thread writes; anyone reads.
         self.state = AppState.NEW
-        self.fatal: FatalError | None = None
+        self.fatal: FatalError | ConfigError | None = None
         # Any thread sets; the owner reads.
         self.stop_asked = threading.Event()
         self.stop_hard = threading.Event()
@@ -107,7 +107,7 @@ class Owner:
         """Body of the owner thread: everything from the first connect to the last close. Never raises."""
         try:
             self._live()
-        except FatalError as error:
+        except (FatalError, ConfigError) as error:  # Some settings only the client, or a new topic, can refuse.
             self._fail(error)
         except BaseException as error:  # noqa: BLE001 - whatever broke must end as a typed reason, never in silence
             self._fail(InternalFailure("the owner loop", error))
@@ -397,7 +397,7 @@ class Owner:
             for running in executor.running()
         ]
 
-    def _fail(self, error: FatalError) -> None:
+    def _fail(self, error: FatalError | ConfigError) -> None:
         """The first fatal error is the reason; later ones are only told."""
         self._parts.tell(notices.AppFailed(type(error).__name__, str(error)))
         if self.fatal is None:
