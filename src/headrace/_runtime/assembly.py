@@ -27,7 +27,7 @@ from headrace._runtime.parts import Parts
 from headrace._runtime.snapshots import Snapshot
 from headrace._runtime.surroundings import kafka
 from headrace._runtime.telling import Teller
-from headrace.errors import AppStateError, FatalError, InternalFailure, ProduceFailed, WorkersFailed
+from headrace.errors import AppStateError, ConfigError, FatalError, InternalFailure, ProduceFailed, WorkersFailed
 
 if TYPE_CHECKING:
     import asyncio
@@ -172,7 +172,7 @@ class Assembly:
         """Whether a stop was asked for already."""
         return self._owner is not None and self._owner.stop_asked.is_set()
 
-    def fatal(self) -> FatalError | None:
+    def fatal(self) -> FatalError | ConfigError | None:
         """What ended the app, if it was not a stop."""
         return None if self._owner is None else self._owner.fatal
 
