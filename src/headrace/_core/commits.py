@@ -148,6 +148,11 @@ class Commits:
         """Whether a commit is in flight."""
         return self.state is CommitState.IN_FLIGHT
 
+    def on_its_way(self, tenure: Tenure) -> int | None:
+        """The offset of this tenure that is being committed now, if one is."""
+        sent = self._sent.get(tenure.key)
+        return sent.offset if self.unanswered and sent is not None and sent.epoch == tenure.epoch else None
+
     def rebalanced(self) -> None:
         """A rebalance callback came: refusals before it are explained."""
         self._unexplained_at = None

@@ -69,6 +69,7 @@ class Custody:
             tenure.confirmed = start.committed
             tenure.rewinds = start.committed is not None and start.offset < start.committed
             tenure.leader_epoch = start.leader_epoch
+            tenure.start_resolved = start.committed is None
             if start.committed == start.offset:
                 tenure.confirmed_mark = (start.offset, 0)
             else:
@@ -163,7 +164,8 @@ class Custody:
         tenures = list(board.tenures.values())
         for tenure in tenures:
             tenure.enter(PhaseTrigger.STOP)
-            tenure.drop_gated()
+            # What is being committed now will be nobody's otherwise: it is still handled.
+            tenure.drop_gated(board.commits.on_its_way(tenure))
             board.pause(tenure, PAUSED_BY_STOP)
         self._recall(tenures)
 
@@ -199,6 +201,8 @@ class Custody:
             released = True
         if released:
             self._board.workloads[tenure.subscription].enqueue(tenure, now)
+        if tenure.gated and tenure.phase is Phase.DRAINING and self._board.commits.on_its_way(tenure) is None:
+            tenure.drop_gated()
 
     def _take_in(self, tenure: Tenure, sources: Sequence[Source], now: float) -> None:
         board = self._board

@@ -64,8 +64,10 @@ class Engine:
 
     def step(self, event: events.Event, now: float) -> list[Effect]:
         """Take in one event; return what to do, in order."""
-        self._take_in(event, now)
         board = self._board
+        for workload in board.workloads:
+            workload.pass_time(now)
+        self._take_in(event, now)
         if board.parking:
             self._settlement.due(now)
         if board.squeezed:
@@ -134,6 +136,11 @@ class Engine:
         tenure = self._board.tenures.get(partition)
         return tenure is not None and tenure.paused != 0
 
+    def began_fresh(self, partition: TopicPartition) -> bool:
+        """Whether the partition began where there was no commit, and nothing of it was delivered yet."""
+        tenure = self._board.tenures.get(partition)
+        return tenure is not None and tenure.start_resolved and not tenure.ledger.delivered
+
     def hurry_commit(self, now: float) -> None:
         """Commit as soon as the rules allow."""
         self._board.commits.press(now)
@@ -162,6 +169,7 @@ class Engine:
                 self._release_gated(now)
             case events.CommitRefused(code):
                 board.effects += board.commits.not_sent(code, now)
+                self._release_gated(now)
             case events.PositionsRead(positions):
                 custody.positions_read(positions)
             case events.Assigned():

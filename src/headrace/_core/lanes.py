@@ -84,21 +84,32 @@ class Lanes:
             else:
                 self._append(tail, record)
 
-    def take(self, records_max: int) -> list[Record[Any, Any]]:
-        """Dispatch up to `records_max` records: heads of lanes, each followed by what waits behind it."""
+    def take(self, records_max: int, *, follow: bool = True) -> list[Record[Any, Any]]:
+        """Dispatch up to `records_max` records: heads of lanes first, then, if `follow`, what waits behind them.
+
+        Heads first, since they may run side by side; what follows a head only waits for it in another place.
+        """
         ready = self.ready
-        taken: list[Record[Any, Any]] = []
-        append = taken.append
-        while ready and len(taken) < records_max:
-            record = ready.popleft()
+        if len(ready) <= records_max:
+            taken = list(ready)
+            ready.clear()
+        else:
+            taken = [ready.popleft() for _ in range(records_max)]
+        for record in taken:
             record._state = DISPATCHED
-            append(record)
-            follower = record._next
-            while follower is not None and follower._state == WAITING and len(taken) < records_max:
-                follower._state = DISPATCHED
-                append(follower)
-                follower = follower._next
+        if follow and len(taken) < records_max:
+            self._take_followers(taken, records_max)
         return taken
+
+    def _take_followers(self, taken: list[Record[Any, Any]], records_max: int) -> None:
+        for head in taken[:]:
+            follower = head._next
+            while follower is not None and follower._state == WAITING:
+                if len(taken) >= records_max:
+                    return
+                follower._state = DISPATCHED
+                taken.append(follower)
+                follower = follower._next
 
     def resolve(self, records: Iterable[Record[Any, Any]], state: int) -> None:
         """These dispatched records ended for good: give them `state` and let their lanes go on."""

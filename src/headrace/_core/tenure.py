@@ -65,6 +65,7 @@ class Tenure:
         "ready_at",
         "rewinds",
         "settling",
+        "start_resolved",
         "subscription",
         "topic",
         "unacked",
@@ -119,6 +120,8 @@ class Tenure:
         self.confirmed: int | None = None
         self.confirmed_mark: CommitMark | None = None
         self.map_refused = False
+        # Whether it began where there was no commit: at an offset that was looked up.
+        self.start_resolved = False
         # Whether the broker may hold a later offset that is to be overwritten: after a seek, or a reset to before it.
         self.rewinds = False
         # Delivered records that will not be started though the position has passed them: it must not be committed.
@@ -150,14 +153,20 @@ class Tenure:
     @property
     def drained(self) -> bool:
         """Whether nothing is left to wait for before it closes: parked retries are never waited for."""
-        if self.dispatched or self.settling:
+        if self.dispatched or self.settling or self.gated:
             return False
         return not (self.keeps_position_only and self.waiting > self.dropped)
 
-    def drop_gated(self) -> None:
-        """Records that wait for their commit will be read by the next owner: they are not to be committed any more."""
-        self.dropped += sum(len(records) for _, records in self.gated)
-        self.gated.clear()
+    def drop_gated(self, but_to: int | None = None) -> None:
+        """Records that wait for their commit will be read by the next owner: they are not to be committed any more.
+
+        But for those whose commit, to the offset `but_to`, was sent already.
+        """
+        kept = [entry for entry in self.gated if but_to is not None and entry[0] <= but_to]
+        self.dropped += sum(len(records) for _, records in self.gated) - sum(
+            len(records) for _, records in kept
+        )
+        self.gated = deque(kept)
 
     def oldest_since(self) -> float | None:
         """When the first unfinished record was delivered, or None with nothing pending."""

@@ -13,7 +13,6 @@ import math
 from collections import deque
 from dataclasses import dataclass
 from operator import attrgetter
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:

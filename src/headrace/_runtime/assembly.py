@@ -27,7 +27,14 @@ from headrace._runtime.parts import Parts
 from headrace._runtime.snapshots import Snapshot
 from headrace._runtime.surroundings import kafka
 from headrace._runtime.telling import Teller
-from headrace.errors import AppStateError, ConfigError, FatalError, InternalFailure, ProduceFailed, WorkersFailed
+from headrace.errors import (
+    AppStateError,
+    ConfigError,
+    FatalError,
+    InternalFailure,
+    ProduceFailed,
+    WorkersFailed,
+)
 
 if TYPE_CHECKING:
     import asyncio

@@ -28,12 +28,16 @@ RETRY_S = 0.5
 class Faults:
     """Faults of one connection, and the moves they lead to."""
 
-    __slots__ = ("_moves", "_rebuild", "_retry_at", "_settings_of", "_tell")
+    __slots__ = ("_began_fresh", "_moves", "_rebuild", "_retry_at", "_settings_of", "_tell")
 
     def __init__(
-        self, tell: Callable[[Notice], None], settings_of: Callable[[str], SubscriptionSettings | None]
+        self,
+        tell: Callable[[Notice], None],
+        settings_of: Callable[[str], SubscriptionSettings | None],
+        began_fresh: Callable[[TopicPartition], bool],
     ) -> None:
         self._tell = tell
+        self._began_fresh = began_fresh
         self._settings_of = settings_of
         # Where to, and whether because the offset does not exist (then: which offset).
         self._moves: dict[TopicPartition, tuple[int | str, str, int | None]] = {}
@@ -107,10 +111,14 @@ class Faults:
         settings = self._settings_of(fault.topic)
         if settings is None:
             return None
+        key = (fault.topic, fault.partition)
+        if self._began_fresh(key) and settings.start_if_no_offset != "latest":
+            # Retention overtook a start that was looked up a moment ago: nothing that was ours is missing.
+            self._moves.setdefault(key, ("earliest", "out of range", fault.offset))
+            self._retry_at = 0.0
+            return None
         if settings.on_out_of_range == "stop":
             return OffsetUnavailable(fault.topic, fault.partition, fault.offset, "on_out_of_range")
-        self._moves.setdefault(
-            (fault.topic, fault.partition), (settings.on_out_of_range, "out of range", fault.offset)
-        )
+        self._moves.setdefault(key, (settings.on_out_of_range, "out of range", fault.offset))
         self._retry_at = 0.0
         return None

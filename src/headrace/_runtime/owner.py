@@ -55,7 +55,7 @@ class Owner:
         self._inbox = parts.inbox
         self._beginnings = Beginnings(self._settings_of, parts.tell)
         self._publisher = Publisher(parts.engine, parts.executors, parts.clock)
-        self._faults = Faults(parts.tell, self._settings_of)
+        self._faults = Faults(parts.tell, self._settings_of, parts.engine.began_fresh)
         self._watch = Watch(parts)
         # Owner thread writes; anyone reads.
         self.state = AppState.NEW
@@ -107,7 +107,10 @@ class Owner:
         """Body of the owner thread: everything from the first connect to the last close. Never raises."""
         try:
             self._live()
-        except (FatalError, ConfigError) as error:  # Some settings only the client, or a new topic, can refuse.
+        except (
+            FatalError,
+            ConfigError,
+        ) as error:  # Some settings only the client, or a new topic, can refuse.
             self._fail(error)
         except BaseException as error:  # noqa: BLE001 - whatever broke must end as a typed reason, never in silence
             self._fail(InternalFailure("the owner loop", error))

@@ -18,7 +18,7 @@ class AppSettings:
 
     bootstrap_servers: str
     group_id: str
-    librdkafka: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    librdkafka: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)  # it may hold secrets
     group_protocol: Literal["classic", "consumer"] = "classic"
     instance_id: str | None = None
     commit: Commit = field(default_factory=Commit)

@@ -173,3 +173,33 @@ def test_what_follows_a_finished_head_gets_its_turn() -> None:
     tenure.lanes.resolve([first], DONE)
     workload.enqueue(tenure, 0.0)
     assert workload.next_chunk(0.0) == [second]
+
+
+def hand_out(keys: list[bytes], service_s: float) -> list[bytes | None]:
+    """Keys in the order of the first claim list, for a handler that keeps its place for so long."""
+    workload = make_workload("asyncio", concurrency=100)
+    warm = make_tenure(1)
+    now = 0.0
+    for _ in range(40):
+        deliver(warm, [None])
+        workload.enqueue(warm, now)
+        (record,) = workload.next_chunk(now) or []
+        now += service_s
+        workload.pass_time(now)
+        workload.learn(1, 0.0, 0.0)
+        warm.lanes.resolve([record], DONE)
+        warm.dispatched -= 1
+        workload.dispatched -= 1
+    tenure = make_tenure()
+    deliver(tenure, list(keys))
+    workload.enqueue(tenure, now)
+    return [record.raw_key for record in workload.next_chunk(now) or []]
+
+
+def test_a_quick_handler_gets_what_follows_a_head_behind_all_heads() -> None:
+    assert hand_out([b"a", b"a", b"b", b"b"], service_s=0.0001) == [b"a", b"b", b"a", b"b"]
+
+
+def test_a_slow_handler_gets_heads_only() -> None:
+    """What follows a head would hold a place that another key could use."""
+    assert hand_out([b"a", b"a", b"b", b"b"], service_s=0.01) == [b"a", b"b"]
