@@ -25,7 +25,7 @@ def engine_with_three_records() -> tuple[Engine, list[do.Effect]]:
         jitter=lambda: 0.5,
     )
     engine.step(events.Assigned([events.Start("orders", 0, 0, 0)]), 0.0)
-    sources = [Source(offset, b"key", 10) for offset in range(3)]
+    sources = [Source(offset, b"key-%d" % offset, 10) for offset in range(3)]
     return engine, engine.step(events.Fetched([("orders", 0, sources)]), 2.0)
 
 
