@@ -251,7 +251,7 @@ class App:
         self._assembly.request_stop(hard=hard, timeout_s=timeout_s)
 
     def wait(self) -> Completion:
-        """Wait until the app is over; raises the `FatalError` that ended it, if one did.
+        """Wait until the app is over; raises the `FatalError` (or `ConfigError`) that ended it, if one did.
 
         Without a running event loop in this thread it blocks. With one it returns at once: `await app.wait()`.
         """
