@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from headrace._core.notices import Notice
     from headrace._runtime.assembly import Assembly
-    from headrace.errors import FatalError
+    from headrace.errors import ConfigError, FatalError
     from headrace.ports import TopicPartition
     from headrace.records import Batch, Record
 
@@ -75,7 +75,7 @@ class Trial:
     unfinished: tuple[RawRecord, ...]
     produced: tuple[RawRecord, ...]
     committed: Mapping[TopicPartition, int]
-    error: FatalError | None
+    error: FatalError | ConfigError | None
     notices: tuple[Notice, ...] = field(repr=False)
 
 
