@@ -251,7 +251,8 @@ class World:
     def step(self, event: events.Event) -> None:
         """As the owner does: perform effects in order, a recall at once and within."""
         if self.plan.quick:
-            self.engine._board.workloads[0].service_s = 0.0
+            workload = self.engine._board.workloads[0]
+            workload.service_s = workload.cost_s = 0.0
         self.perform(self.engine.step(event, self.now), event)
         self.check()
         if self.fatal or self.rebuild:

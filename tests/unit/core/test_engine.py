@@ -333,7 +333,7 @@ def test_a_mutant_is_caught(
     mutant(monkeypatch)
     for seed in range(1000):
         try:
-            live(seed, STEPS)
+            live(seed, 2 * STEPS)
         except Exception as caught:  # noqa: BLE001 - an assertion of the world's, or the core refusing itself
             record_property("seeds_to_detection", seed + 1)
             record_property("caught_by", str(caught).partition(":")[0])
