@@ -7,20 +7,11 @@ not stop healthy ones.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from headrace._core.tenure import Tenure
+    from headrace._core.tenure import Reason, Tenure
     from headrace.config import Budgets
-
-Reason = Literal[
-    "queued_records_max",
-    "lookahead_records_max",
-    "partition_bytes_max",
-    "parked_records_max",
-    "total_bytes_max",
-]
-"""Why a partition takes in no more: the budget it has reached."""
 
 
 def reason_to_pause(tenure: Tenure, budgets: Budgets, bytes_total: int, partitions: int) -> Reason | None:

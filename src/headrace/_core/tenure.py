@@ -10,14 +10,13 @@ record. Everything else is the owner's alone.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from headrace._core.states import PHASE_TRANSITIONS, Phase, PhaseTrigger, advance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headrace._core.flow import Reason
     from headrace._core.lanes import Lanes
     from headrace._core.ledger import Ledger
     from headrace.ports import TopicPartition
@@ -28,6 +27,15 @@ PAUSED_BY_FLOW = 1
 PAUSED_BY_USER = 2
 PAUSED_BY_STOP = 4
 PAUSE_NAMES = {PAUSED_BY_FLOW: "flow", PAUSED_BY_USER: "user", PAUSED_BY_STOP: "stop"}
+
+Reason = Literal[
+    "queued_records_max",
+    "lookahead_records_max",
+    "partition_bytes_max",
+    "parked_records_max",
+    "total_bytes_max",
+]
+"""Why a partition takes in no more: the budget it has reached."""
 
 CommitMark = tuple[int, int]
 """Committable offset and count of finished records: two equal marks would write the same commit."""
