@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace._core.flow import Reason, may_resume, reason_to_pause
+from headrace._core.flow import may_resume, reason_to_pause
 from headrace._core.lanes import DONE, PARKED
+from headrace._core.tenure import Reason
 from headrace.config import Budgets
 from tests.unit.core.makers import deliver, finish, make_tenure
 
