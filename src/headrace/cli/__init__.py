@@ -19,6 +19,7 @@ from headrace.cli.debugging import Debug, Invocation
 from headrace.cli.demo import demo
 from headrace.cli.doctor import doctor
 from headrace.cli.exits import Exit, epilog, exit_of
+from headrace.cli.interrupts import interruptible
 from headrace.cli.lag import lag
 from headrace.cli.produce import produce
 from headrace.cli.run import run
@@ -26,7 +27,7 @@ from headrace.cli.tail import tail
 from headrace.cli.version import version
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 __all__ = ["execute", "main"]
 
@@ -34,8 +35,8 @@ __all__ = ["execute", "main"]
 def main() -> None:
     """The entry point of the `headrace` command."""
     code = execute(sys.argv[1:])
-    if code is Exit.FORCED:
-        # Handlers that outlived the stop budget may hold threads that would keep the interpreter from ending.
+    if code in {Exit.FORCED, Exit.INTERRUPTED}:
+        # What was abandoned, handlers or a wait for a broker, must not keep the interpreter from ending.
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
@@ -73,7 +74,10 @@ def command_line() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     line.callback(invoke_without_command=True)(_top)
-    for command in (run, demo, produce, tail, lag, doctor, version):
+    commands: list[Callable[..., Exit]] = [run, demo]  # these two see to interrupts themselves
+    commands += [interruptible(produce), interruptible(tail), interruptible(lag)]
+    commands += [interruptible(doctor), interruptible(version)]
+    for command in commands:
         line.command(epilog=epilog())(command)
     line.add_typer(dead_letters.command(), name="dead-letters")
     return line

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from headrace._client.settings import ConnectionSettings
+from headrace.cli.exits import Unusable
 
 COMMAND_LINE_GROUP = "headrace-cli"
 """The client wants a group id even where it joins none; nothing is ever committed to this one."""
@@ -38,7 +39,7 @@ DEFAULT_TIMEOUT_S = 10.0
 def connection(
     bootstrap_servers: str, settings: list[str] | None, group_id: str = COMMAND_LINE_GROUP
 ) -> ConnectionSettings:
-    """The connection that these options describe. Raises `ConfigError`, and Typer's error for a badly written one."""
+    """The connection that these options describe. Raises `ConfigError`, and `Unusable` for a badly written one."""
     return ConnectionSettings(
         bootstrap_servers=bootstrap_servers, group_id=group_id, librdkafka=parse_settings(settings or [])
     )
@@ -50,6 +51,6 @@ def parse_settings(settings: list[str]) -> dict[str, str]:
     for setting in settings:
         key, separator, value = setting.partition("=")
         if not separator or not re.fullmatch(r"[a-z0-9._-]+", key.strip()):
-            raise typer.BadParameter("-X takes key=value, such as -X security.protocol=SSL")
+            raise Unusable("-X takes key=value, such as -X security.protocol=SSL")
         parsed[key.strip()] = value
     return parsed

@@ -23,6 +23,7 @@ from headrace.cli.connection import (
 )
 from headrace.cli.debugging import Debug
 from headrace.cli.exits import Exit, epilog
+from headrace.cli.interrupts import interruptible
 from headrace.cli.texts import as_json, columns, moment, printable
 from headrace.errors import ProduceFailed, TopicMissing
 
@@ -169,7 +170,9 @@ class _Round:
         if self._repeats:
             parts.append(f"{self._repeats} left out: the same dead letter again")
         if self._strangers:
-            parts.append(f"{self._strangers} left out: not dead letters of Headrace (name a topic with --to)")
+            parts.append(
+                f"{self._strangers} left out: not dead letters of Headrace (name a topic with --to, and a new --group)"
+            )
         return "; ".join(parts)
 
     def _one(self, record: Stored, sending: Sending) -> None:
@@ -257,8 +260,8 @@ def command() -> typer.Typer:
     """`dead-letters` with its two commands."""
     line = typer.Typer(help="Look at dead letters, or produce them back.", epilog=epilog())
     line.callback(invoke_without_command=True)(_show_help)
-    line.command("list", epilog=epilog())(list_letters)
-    line.command("replay", epilog=epilog())(replay)
+    line.command("list", epilog=epilog())(interruptible(list_letters))
+    line.command("replay", epilog=epilog())(interruptible(replay))
     return line
 
 

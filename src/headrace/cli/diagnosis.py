@@ -53,11 +53,10 @@ def of_installation(client: ClientVersions, installed: Mapping[str, str]) -> lis
     if faststream and FASTSTREAM_BAD[0] <= _numbers(faststream)[:3] <= FASTSTREAM_BAD[1]:
         text = f"faststream {faststream} is installed beside: with manual commits, one that a rebalance refuses ends its consuming task in silence"
         found.append(Finding(Grade.PROBLEM, "beside", text, "upgrade faststream to 0.5.4 or newer"))
-    for name in ("aiokafka", "kafka-python"):
-        if name in installed:
-            text = f"{name} {installed[name]} is installed beside; it has no cooperative-sticky assignor"
-            advice = "let its consumers have groups of their own, or both sides use one assignor"
-            found.append(Finding(Grade.NOTE, "beside", text, advice))
+    if "aiokafka" in installed:
+        text = f"aiokafka {installed['aiokafka']} is installed beside; it has no cooperative-sticky assignor"
+        advice = "give its consumers groups of their own, or let both sides use one assignor"
+        found.append(Finding(Grade.NOTE, "beside", text, advice))
     return found
 
 

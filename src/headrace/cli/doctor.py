@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from headrace._client.settings import ConnectionSettings
 
-BESIDE = ("faststream", "aiokafka", "kafka-python")
+BESIDE = ("faststream", "aiokafka")
 _STYLES = {Grade.OK: "green", Grade.NOTE: "yellow", Grade.PROBLEM: "bold red"}
 
 
@@ -59,7 +59,7 @@ def doctor(
 
     Exit code 0 if nothing is a problem, else 1.
     """
-    wanted = list(topics or [])
+    consumed, written = list(topics or []), list[str]()
     if target is None:
         settings = connection(bootstrap_servers, librdkafka, group or COMMAND_LINE_GROUP)
     else:
@@ -67,17 +67,18 @@ def doctor(
         settings = connection_of(app)
         group = group or settings.group_id
         for subscription in app.subscriptions:
-            wanted += [*subscription.topics, *filter(None, [subscription.dead_letter])]
+            consumed += subscription.topics
+            written += filter(None, [subscription.dead_letter])
     findings: list[Finding] = []
     console = Console(highlight=False, soft_wrap=True)
-    for finding in _examine(settings, list(dict.fromkeys(wanted)), group, timeout_s):
+    for finding in _examine(settings, consumed, written, group, timeout_s):
         findings.append(finding)
         _print(console, finding)
     return Exit.OK if diagnosis.healthy(findings) else Exit.FAILED
 
 
 def _examine(
-    settings: ConnectionSettings, topics: list[str], group: str | None, timeout_s: float
+    settings: ConnectionSettings, consumed: list[str], written: list[str], group: str | None, timeout_s: float
 ) -> Iterator[Finding]:
     from headrace._client.admin import Observer  # noqa: PLC0415 - loads the client library
     from headrace._client.inspection import Inspector  # noqa: PLC0415 - see above
@@ -95,11 +96,11 @@ def _examine(
     speech = broker_speech(settings, timeout_s)
     yield from diagnosis.of_cluster(cluster, speech, settings.group_protocol)
     there = inspector.topics(timeout_s)
-    yield from diagnosis.of_topics(topics, there)
+    yield from diagnosis.of_topics(list(dict.fromkeys(consumed + written)), there)
     if group is None:
         return
     strategy = str(settings.librdkafka.get("partition.assignment.strategy", DEFAULT_STRATEGY))
-    known = [there[topic].partitions for topic in topics if topic in there]
+    known = [there[topic].partitions for topic in consumed if topic in there]
     yield from diagnosis.of_group(
         group,
         inspector.group(group, timeout_s),
@@ -108,7 +109,7 @@ def _examine(
         sum(known) if known else None,
     )
     try:
-        lags = observer.lag(group, [t for t in topics if t in there] or None, timeout_s)
+        lags = observer.lag(group, [t for t in consumed if t in there] or None, timeout_s)
     except HeadraceError as error:
         yield Finding(Grade.NOTE, f"offsets {group}", f"cannot be read: {error}")
         return

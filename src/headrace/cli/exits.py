@@ -44,6 +44,10 @@ def epilog() -> str:
     return "\n".join(["Exit codes:", *rows])
 
 
+class Unusable(Exception):
+    """What was asked cannot be done as it was asked; the text says what to change."""
+
+
 class RunFailed(Exception):
     """`run`: the app had begun when `error` ended it. Only there does an unreachable broker mean `Exit.FAILED`."""
 
@@ -65,7 +69,7 @@ def exit_of(error: BaseException) -> tuple[Exit, str] | None:
             return Exit.USAGE, str(error)
         case FatalError() | AppStateError():
             return Exit.FAILED, str(error)
-        case HeadraceError():
+        case HeadraceError() | Unusable():
             return Exit.USAGE, str(error)
         case _:
             # The parser's own complaints. Their classes moved between Typer's versions; the method did not.

@@ -16,7 +16,7 @@ from headrace.cli.connection import (
     connection,
 )
 from headrace.cli.debugging import Debug
-from headrace.cli.exits import Exit
+from headrace.cli.exits import Exit, Unusable
 from headrace.cli.texts import columns
 
 
@@ -41,7 +41,7 @@ def lag(
     observer = Observer(connection(bootstrap_servers, librdkafka))
     found = observer.lag(group, topics or None, timeout_s)
     if not found:
-        raise typer.BadParameter(f"group {group} has committed nothing; name topics with --topic")
+        raise Unusable(f"group {group} has committed nothing; name topics with --topic")
     total = sum(partition.lag for partition in found)
     if as_json:
         for p in found:

@@ -16,7 +16,7 @@ from headrace.cli.connection import (
     connection,
 )
 from headrace.cli.debugging import Debug
-from headrace.cli.exits import Exit
+from headrace.cli.exits import Exit, Unusable
 from headrace.errors import ProduceFailed, TopicMissing
 
 if TYPE_CHECKING:
@@ -49,14 +49,14 @@ def produce(
     from headrace.cli.sending import Sending  # noqa: PLC0415 - see above
 
     if key is not None and key_separator is not None:
-        raise typer.BadParameter("give --key or --key-separator, not both")
+        raise Unusable("give --key or --key-separator, not both")
     parsed = [_parse_header(header) for header in headers or []]
     settings = connection(bootstrap_servers, librdkafka)
     partitions = Observer(settings).topics(timeout_s).get(topic)
     if partitions is None:
         raise TopicMissing([topic])
     if partition is not None and partition >= partitions:
-        raise typer.BadParameter(f"topic {topic} has partitions 0 to {partitions - 1}, not {partition}")
+        raise Unusable(f"topic {topic} has partitions 0 to {partitions - 1}, not {partition}")
     with Sending(settings) as sending:
         try:
             for value in _values(values):
@@ -87,12 +87,12 @@ def _split(value: bytes, key: str | None, separator: str | None) -> tuple[bytes 
         return (None if key is None else key.encode()), value
     its_key, found, rest = value.partition(separator.encode())
     if not found:
-        raise typer.BadParameter(f"a record without the key separator {separator!r}")
+        raise Unusable(f"a record without the key separator {separator!r}")
     return its_key, rest
 
 
 def _parse_header(header: str) -> tuple[str, bytes]:
     name, separator, value = header.partition("=")
     if not separator or not name:
-        raise typer.BadParameter("--header takes name=value")
+        raise Unusable("--header takes name=value")
     return name, value.encode()

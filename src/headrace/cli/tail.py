@@ -19,7 +19,7 @@ from headrace.cli.connection import (
     connection,
 )
 from headrace.cli.debugging import Debug
-from headrace.cli.exits import Exit
+from headrace.cli.exits import Exit, Unusable
 from headrace.cli.texts import as_json, moment, printable
 from headrace.errors import TopicMissing
 
@@ -67,7 +67,7 @@ def tail(
     from headrace._client.reading import Reader  # noqa: PLC0415 - see above
 
     if from_beginning and last is not None:
-        raise typer.BadParameter("give --from-beginning or --last, not both")
+        raise Unusable("give --from-beginning or --last, not both")
     settings = connection(bootstrap_servers, librdkafka)
     observer = Observer(settings)
     there = observer.topics(timeout_s).get(topic)
@@ -75,7 +75,7 @@ def tail(
         raise TopicMissing([topic])
     unknown = [p for p in partitions or [] if p >= there]
     if unknown:
-        raise typer.BadParameter(f"topic {topic} has partitions 0 to {there - 1}, not {unknown[0]}")
+        raise Unusable(f"topic {topic} has partitions 0 to {there - 1}, not {unknown[0]}")
     bounds = observer.offsets([(topic, p) for p in sorted(set(partitions or range(there)))], timeout_s)
     begin = {
         place: first if from_beginning else max(first, after - (last or 0))

@@ -169,7 +169,7 @@ def _bar(report: PartitionReport, end: int, cells: int, per_cell: int) -> Text:
 
 
 def _legend() -> RenderableType:
-    legend = Text(" " * 11)
+    legend = Text(" " * 5)
     for name, shape, style in PARTS:
         legend.append(f"{shape} ", style).append(f"{name}  ", "dim")
     legend.no_wrap = True
