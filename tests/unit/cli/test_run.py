@@ -1,0 +1,90 @@
+"""`headrace run`: what it imports, refuses and shows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from headrace.cli import execute
+from headrace.cli.exits import Exit
+from tests.unit.cli.conftest import APP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def test_dry_run_prints_app_subscriptions_and_both_clients(
+    module: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute(["run", f"{module(APP)}:app", "--dry-run"]) is Exit.OK
+    out = capsys.readouterr().out
+    for expected in (
+        "group_id = billing",
+        "commit.every_s = 1.0",
+        ":charge]",
+        "topics = orders",
+        "dead_letter = orders.dead",
+        "on_exhausted = dead_letter",
+        "run_in = threads",
+        "[librdkafka consumer]",
+        "partition.assignment.strategy = cooperative-sticky",
+        "client.id = me",
+        "[librdkafka producer]",
+        "enable.idempotence = True",
+    ):
+        assert expected in out
+
+
+def test_dry_run_hides_secrets(module: Callable[[str], str], capsys: pytest.CaptureFixture[str]) -> None:
+    execute(["run", f"{module(APP)}:app", "--dry-run"])
+    out = capsys.readouterr().out
+    assert "hunter2" not in out
+    assert "sasl.password = ********" in out
+
+
+@pytest.mark.parametrize(
+    ("source", "attribute", "complaint"),
+    [
+        ("", "app", "has no 'app'"),
+        ("app = 1", "app", "is a int, not a headrace.App"),
+        ("def app(): ...", "app", "is a function, not a headrace.App"),
+        ("from headrace import App as app", "app", "is the class App"),
+        ("import no_such_package", "app", "No module named 'no_such_package'"),
+        ("1 / 0", "app", "ZeroDivisionError"),
+        ("def", "app", "SyntaxError"),
+        ("import sys; sys.exit(5)", "app", "sys.exit(5)"),
+        ("from headrace import App\napp = App('', 'g')", "app", "bootstrap_servers = ''"),
+        ("from headrace import App\napp = App('b:1', 'g')", "app", "no subscriptions"),
+        ("from headrace import App\napp = App('b:1', 'g', librdkafka={'acks': 1})", "app", "acks"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line_and_code_2(
+    module: Callable[[str], str],
+    capsys: pytest.CaptureFixture[str],
+    source: str,
+    attribute: str,
+    complaint: str,
+) -> None:
+    assert execute(["run", f"{module(source)}:{attribute}"]) is Exit.USAGE
+    err = capsys.readouterr().err
+    assert complaint in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("target", ["billing", ":app", "billing:", "no_such_module:app"])
+def test_a_target_that_names_nothing_is_refused(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["run", target]) is Exit.USAGE
+    assert target in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_app_that_finds_no_broker_fails_with_code_1(
+    module: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = APP.replace('"billing",', '"billing", timeouts=Timeouts(connect_s=0.1),')
+    name = module(
+        source.replace("import App", "import Timeouts, App").replace('"sasl.password": "hunter2", ', "")
+    )
+    assert execute(["run", f"{name}:app", "--log-level", "error"]) is Exit.FAILED
+    assert "no broker answered" in capsys.readouterr().err
