@@ -12,7 +12,7 @@ from headrace.testing.broker import MockBroker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-AT_ONCE_MAX = 16
+AT_ONCE_MAX = 24
 """Cases that run at the same time: each is a broker and an app or two, and most of their time is waiting."""
 CASE_S = 50.0
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from confluent_kafka import Consumer, TopicPartition
 
-from tests.embedded.runtime.support import LOOK_S, Place, Seen, app_on, records, until
+from tests.embedded.runtime.support import Place, Seen, app_on, records, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 GROUP = "billing"
 ASK_S = 5.0
+LOOK_S = 0.03
+"""Between two looks: each is a question to the broker, and many groups are watched at once."""
 EVENTUALLY_S = 30.0
 """Longer than librdkafka's own retries of a commit, some of which take eight seconds."""
 

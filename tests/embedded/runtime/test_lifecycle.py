@@ -64,6 +64,50 @@ def test_a_stopped_app_has_handled_and_committed_what_it_took(broker: MockBroker
     assert set(seen.handled()) == places(broker)
 
 
+def test_one_record_per_life_is_committed_once_each(broker: MockBroker, group_id: str) -> None:
+    seen = Seen()
+    for number in range(3):
+        broker.produce("orders", records(1), partition=0)
+        app = app_on(broker, group_id, commit_every_s=30.0)
+        app.subscribe("orders")(seen.handler())
+        with running(app):
+            until(lambda: len(seen.ends) == number + 1)  # noqa: B023 - called at once
+        assert broker.committed(group_id, "orders")[0] == number + 1
+    assert [start.offset for start in seen.starts] == [0, 1, 2]
+
+
+def test_nothing_starts_after_the_stop_began_and_what_ran_is_committed(
+    broker: MockBroker, group_id: str
+) -> None:
+    seen = Seen()
+    release = threading.Event()
+    app = app_on(broker, group_id)
+
+    @app.subscribe("orders", order_by="none", concurrency=4)
+    def handle(record: Record[Any, Any]) -> None:
+        start = seen.begin(record)
+        release.wait()
+        seen.end(start)
+
+    broker.produce("orders", records(500), partition=0)
+    app.start()
+    until(lambda: len(seen.starts) == 4)
+    app.request_stop()
+    until(lambda: app.state is AppState.DRAINING)
+    broker.produce("orders", records(10), partition=1)
+    release.set()
+    app.wait()
+    # A handler may have been claimed just as the stop began; no more than one for each worker.
+    assert len(seen.starts) <= 8
+    assert broker.committed(group_id, "orders")[0] == seen.prefix()[0]
+    successor = app_on(broker, group_id)
+    successor.subscribe("orders")(seen.handler())
+    with running(successor):
+        until(lambda: committed_to_the_end(broker, group_id))
+    assert set(seen.handled()) == places(broker)
+    assert max(seen.handled().values()) == 1
+
+
 def test_stopping_twice_or_unstarted_does_nothing(broker: MockBroker, group_id: str) -> None:
     app = app_on(broker, group_id)
     app.subscribe("orders")(Seen().handler())
