@@ -19,6 +19,8 @@ from headrace._client.fetched import first_offsets, group
 from headrace._client.logs import ClientLog
 from headrace._client.lookups import Unanswered, check_topics, committed, error_of, resolve
 from headrace._client.settings import Scrubber, consumer_config, refusal
+from headrace._client.tokens import TokenSource
+from headrace.errors import NotAuthorized
 from headrace.ports import CommitNotSent, CommitResult, Polled
 
 if TYPE_CHECKING:
@@ -53,6 +55,10 @@ class KafkaClient:
         self._session_timeout_s = settings.milliseconds("session.timeout.ms", 45_000)
         scrub = Scrubber(config)
         self._users_error_cb: Callable[[KafkaError], object] | None = config.pop("error_cb", None)
+        # Made before the client: with an oauth_cb its constructor waits for a token, and calls back with errors.
+        self._raised: BaseException | None = None
+        self._faults = Faults(clock, scrub)
+        tokens = TokenSource(config)
         try:
             self._consumer = Consumer(
                 config
@@ -62,13 +68,13 @@ class KafkaClient:
                     "logger": ClientLog(clock, scrub),
                 }
             )
-        except (KafkaException, TypeError, ValueError) as error:
+        except (KafkaException, TypeError, ValueError, SystemError) as error:
+            if (tokenless := tokens.failure(error)) is not None:
+                raise NotAuthorized(f"the cluster at {self._bootstrap_servers}", scrub(tokenless)) from None
             raise refusal(error, config) from None  # the cause's text may hold a secret
         self._assignment = Assignment(self._consumer, cooperative=settings.cooperative)
         self._static = settings.instance_id is not None
         self._listener: RebalanceListener | None = None
-        self._raised: BaseException | None = None
-        self._faults = Faults(clock, scrub)
         self._commits_open = 0
         self._closed = False
         # Owner thread writes, before the closing thread starts; that one reads.

@@ -22,6 +22,7 @@ from headrace._client.failures import produce_row
 from headrace._client.logs import ClientLog
 from headrace._client.lookups import error_of
 from headrace._client.settings import Scrubber, producer_config, refusal
+from headrace._client.tokens import TokenSource
 from headrace.errors import ConfigError, ProduceFailed
 
 if TYPE_CHECKING:
@@ -37,6 +38,10 @@ _PURGE_S = 1.0  # librdkafka reports what it drops within its next turn
 _FATAL = frozenset({"_FATAL", "_FENCED"})
 
 _logger = logging.getLogger("headrace.producer")
+
+
+class _Tokenless(Exception):
+    """No client could be made for want of a token; the next try may find one."""
 
 
 @dataclass(slots=True)
@@ -59,6 +64,7 @@ class KafkaProducer:
         self._config = producer_config(settings)
         self._config.pop("error_cb", None)  # the consumer's: it hears of the same brokers
         self._scrub = Scrubber(self._config)
+        self._tokens = TokenSource(self._config)
         self._clock = clock
         self._wake = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -152,11 +158,11 @@ class KafkaProducer:
 
     def _run(self) -> None:
         try:
-            client = self._connect()
+            client = self._connect_with_token()
         except ConfigError as error:
             self._fail_for_ever(error)
             return
-        while True:
+        while client is not None:
             with self._wake:
                 while not (self._waiting or self._refused or self._open or self._close_at is not None):
                     self._wake.wait()
@@ -170,15 +176,37 @@ class KafkaProducer:
                 dead = dead or failure.code in _FATAL
             if dead:
                 self._purge(client)
-                client = self._connect()
-        self._flush(client)
+                client = self._connect_with_token()
+        if client is not None:
+            self._flush(client)
+
+    def _connect_with_token(self) -> Producer | None:
+        """Try until there is a token: meanwhile records fail for the moment. None if it is closed first.
+
+        Each try takes the ten seconds that confluent-kafka waits for a token.
+        """
+        while True:
+            try:
+                return self._connect()
+            except _Tokenless as failed:
+                with self._wake:
+                    while self._waiting:
+                        self._refuse(self._waiting.popleft(), "_AUTHENTICATION", str(failed))
+                    refused = self._take_refused()
+                    closing = self._close_at is not None
+                for record, failure in refused:
+                    self._answer(record, failure)
+                if closing:
+                    return None
 
     def _connect(self) -> Producer:
         try:
             client = Producer(
                 self._config | {"logger": ClientLog(self._clock, self._scrub), "error_cb": _ignore_error}
             )
-        except (KafkaException, TypeError, ValueError) as error:
+        except (KafkaException, TypeError, ValueError, SystemError) as error:
+            if (tokenless := self._tokens.failure(error)) is not None:
+                raise _Tokenless(tokenless) from None
             raise refusal(error, self._config) from None  # the cause's text may hold a secret
         with self._wake:
             self._client = client
