@@ -106,6 +106,14 @@ class Owner:
     def run(self) -> None:
         """Body of the owner thread: everything from the first connect to the last close. Never raises."""
         try:
+            self._run()
+        finally:
+            # Whatever broke, telling of it included: those who wait must be let go.
+            self.running.set()
+            self.ended.set()
+
+    def _run(self) -> None:
+        try:
             self._live()
         except (
             FatalError,
@@ -123,8 +131,6 @@ class Owner:
                 # Stopping itself broke: the table has no way from here, and readers must see the end.
                 self.state = AppState.FAILED
             self._publisher.publish(self.state, force=True)
-            self.running.set()
-            self.ended.set()
 
     def _live(self) -> None:
         self._move(AppTrigger.START, "start")
