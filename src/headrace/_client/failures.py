@@ -1,7 +1,7 @@
 """What Kafka's error codes mean here: one table per use, each row with its reason.
 
 Decides by code alone: `KafkaError.retriable()` answers False for nearly all of these. Refuses to know what is done about
-a row. Invariant: every code has a row or the stated default of its use, so no error is without a meaning.
+a row. What a refused commit calls for is the engine's business (`_core.refusals`). Invariant: every code has a row or the stated default of its use, so no error is without a meaning.
 """
 
 from __future__ import annotations
@@ -13,15 +13,6 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-CommitKind = Literal[
-    "retry",  # still dirty: send again after a pause
-    "retry_or_rebuild",  # retry; if still refused after a session timeout with no rebalance callback, a new connection
-    "retry_without_map",  # send again at once, with empty metadata
-    "topic_missing",  # retry, and report: the topic or partition may have been deleted
-    "not_authorized",
-    "fenced",
-    "fatal",
-]
 ConsumeKind = Literal[
     "ignore", "log", "offset_out_of_range", "topic_missing", "not_authorized", "fenced", "rebuild", "fatal"
 ]
@@ -44,86 +35,6 @@ _ELSEWHERE = "the group's coordinator is loading, moving or away; it comes back"
 _UNANSWERED = "nobody knows whether it was done; commits and look-ups may be repeated"
 _ACL = "the broker knows who we are and refuses; only an operator can change that"
 _STATIC = "another member runs under our instance id; two would fence each other for ever"
-
-COMMIT: Final[Mapping[str, Row]] = MappingProxyType(
-    {
-        "REBALANCE_IN_PROGRESS": Row("retry", _UNSETTLED),
-        "ILLEGAL_GENERATION": Row(
-            "retry_or_rebuild",
-            "seen in healthy cooperative rebalances; without a rebalance we are no member any more",
-        ),
-        "UNKNOWN_MEMBER_ID": Row(
-            "retry_or_rebuild", "classic: a rejoin follows; KIP-848: the assignment does not even change"
-        ),
-        "STALE_MEMBER_EPOCH": Row(
-            "retry", "KIP-848: our epoch is behind by a heartbeat; the client does not repeat it"
-        ),
-        "FENCED_MEMBER_EPOCH": Row(
-            "retry_or_rebuild",
-            "KIP-848: the group gave our partitions away; on_lost follows, or a rebuild must",
-        ),
-        "UNRELEASED_INSTANCE_ID": Row(
-            "retry_or_rebuild", "the predecessor with our instance id has not left yet; it does or times out"
-        ),
-        "_MAX_POLL_EXCEEDED": Row(
-            "retry_or_rebuild",
-            "we left the group by polling too late; the next poll joins again and calls on_lost",
-        ),
-        "COORDINATOR_LOAD_IN_PROGRESS": Row("retry", _ELSEWHERE),
-        "COORDINATOR_NOT_AVAILABLE": Row("retry", _ELSEWHERE),
-        "NOT_COORDINATOR": Row("retry", _ELSEWHERE),
-        "_WAIT_COORD": Row("retry", _ELSEWHERE),
-        "UNSTABLE_OFFSET_COMMIT": Row("retry", "a transaction on this group is still open; it ends"),
-        "REQUEST_TIMED_OUT": Row("retry", _UNANSWERED),
-        "_TIMED_OUT": Row("retry", _UNANSWERED),
-        "_TIMED_OUT_QUEUE": Row("retry", "it was never sent: the connection was busy or away"),
-        "_MSG_TIMED_OUT": Row("retry", _UNANSWERED),
-        "_TRANSPORT": Row("retry", "the connection broke; the client makes a new one"),
-        "_ALL_BROKERS_DOWN": Row("retry", "no connection is left; the client keeps trying"),
-        "_DESTROY": Row("retry", "the client is closing; what is dirty is another connection's to send"),
-        "_DESTROY_BROKER": Row("retry", "the client dropped a broker that left the cluster"),
-        "_NO_OFFSET": Row("retry", "nothing in it was newer than what the client sent before"),
-        "_ASSIGNMENT_LOST": Row("retry", "on_lost follows and decides"),
-        "_STATE": Row("retry", "the client is between two groups' states, or closed"),
-        "NETWORK_EXCEPTION": Row("retry", "the broker lost its own connections"),
-        "BROKER_NOT_AVAILABLE": Row("retry", _ELSEWHERE),
-        "NOT_ENOUGH_REPLICAS": Row("retry", "the offsets topic lacks replicas; they come back"),
-        "KAFKA_STORAGE_ERROR": Row("retry", "a disk of the coordinator failed; another broker takes over"),
-        "THROTTLING_QUOTA_EXCEEDED": Row("retry", "slower, then it is accepted"),
-        "OFFSET_METADATA_TOO_LARGE": Row(
-            "retry_without_map",
-            "the broker's limit is below ours; the map only spares repeats, the offset matters",
-        ),
-        "UNKNOWN_TOPIC_OR_PART": Row(
-            "topic_missing",
-            "deleted, or a broker with old metadata; only the others may be certain of their commits",
-        ),
-        "UNKNOWN_TOPIC_ID": Row("topic_missing", "deleted or made anew; a look at the topic tells"),
-        "FENCED_INSTANCE_ID": Row("fenced", _STATIC),
-        "GROUP_MAX_SIZE_REACHED": Row("fenced", "the group is full by group.max.size; it will not take us"),
-        "INCONSISTENT_GROUP_PROTOCOL": Row(
-            "fenced", "the others share no assignment strategy or protocol with us"
-        ),
-        "GROUP_AUTHORIZATION_FAILED": Row("not_authorized", _ACL),
-        "TOPIC_AUTHORIZATION_FAILED": Row("not_authorized", _ACL),
-        "CLUSTER_AUTHORIZATION_FAILED": Row("not_authorized", _ACL),
-        "SASL_AUTHENTICATION_FAILED": Row(
-            "retry", "credentials may be rotating; the start has seen them work"
-        ),
-        "_AUTHENTICATION": Row("retry", "credentials may be rotating; the start has seen them work"),
-        "INVALID_COMMIT_OFFSET_SIZE": Row(
-            "retry_without_map", "the commit's record is too large; without maps it is small"
-        ),
-        "INVALID_GROUP_ID": Row("fatal", "no broker will ever accept this group id"),
-        "GROUP_ID_NOT_FOUND": Row(
-            "retry_or_rebuild", "the group was deleted under us; a new member makes it again"
-        ),
-        "UNSUPPORTED_VERSION": Row("fatal", "the broker is too old for the group protocol"),
-        "_UNSUPPORTED_FEATURE": Row("fatal", "the broker is too old for the group protocol"),
-        "_FATAL": Row("fatal", "the client is dead; its cause comes with the next poll"),
-    }
-)
-"""A commit's answer."""
 
 CONSUME: Final[Mapping[str, Row]] = MappingProxyType(
     {
@@ -272,19 +183,11 @@ REQUEST: Final[Mapping[str, Row]] = MappingProxyType(
 )
 """A question: metadata, committed offsets, offset look-ups, the observer's and the command line's."""
 
-_COMMIT_DEFAULT = Row(
-    "retry_or_rebuild", "unknown: what was refused is still dirty, and a new connection may do better"
-)
 _CONSUME_DEFAULT = Row(
     "log", "unknown: the client repeats by itself what it can, and health watches for standstill"
 )
 _PRODUCE_DEFAULT = Row("transient", "unknown: to wait and try again loses nothing")
 _REQUEST_DEFAULT = Row("retry", "unknown: to ask again costs nothing")
-
-
-def commit_row(code: str) -> Row:
-    """What a refused commit asks for; the kinds are `CommitKind`."""
-    return COMMIT.get(code, _COMMIT_DEFAULT)
 
 
 def consume_row(code: str) -> Row:

@@ -11,15 +11,15 @@ Owner thread only.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from headrace._core import notices
 from headrace._core.effects import Rebuild, SendCommit, StopApp, Tell
 from headrace._core.offset_map import METADATA_CHARS_MAX, encode
+from headrace._core.refusals import CommitAction, refusal_of
 from headrace._core.states import COMMIT_TRANSITIONS, CommitState, CommitTrigger, advance
 from headrace._core.suspects import Suspects
-from headrace.errors import Fenced, NotAuthorized, TopicMissing
+from headrace.errors import ClientFailed, Fenced, NotAuthorized, TopicMissing
 from headrace.ports import CommitRequest
 
 if TYPE_CHECKING:
@@ -33,41 +33,6 @@ if TYPE_CHECKING:
 
 MAP_CHARS_MAX = METADATA_CHARS_MAX - 1
 """One less than the broker allows: librdkafka sends the string with its terminating NUL, and the broker counts that."""
-
-
-class CommitAction(Enum):
-    """What a refused commit calls for."""
-
-    RETRY = "retry"
-    RETRY_OR_REBUILD = "retry; rebuild the connection if no rebalance follows within a session timeout"
-    RETRY_WITHOUT_MAP = "retry without the offset map"
-    FENCED = "stop: another member took this identity"
-    NOT_AUTHORIZED = "stop: the broker refuses this principal"
-    TOPIC_MISSING = "retry; stop if it stays"
-
-
-# Every code of Kafka's that a commit may meet and that calls for something else than a plain retry.
-COMMIT_ACTIONS: Mapping[str, CommitAction] = {
-    # In healthy cooperative rebalances too: the old generation may not commit any more, the new one will.
-    "ILLEGAL_GENERATION": CommitAction.RETRY_OR_REBUILD,
-    # Under KIP-848 this changes nothing in the assignment; under classic a rejoin follows by itself.
-    "UNKNOWN_MEMBER_ID": CommitAction.RETRY_OR_REBUILD,
-    "STALE_MEMBER_EPOCH": CommitAction.RETRY_OR_REBUILD,
-    "FENCED_MEMBER_EPOCH": CommitAction.RETRY_OR_REBUILD,
-    "_MAX_POLL_EXCEEDED": CommitAction.RETRY_OR_REBUILD,
-    "OFFSET_METADATA_TOO_LARGE": CommitAction.RETRY_WITHOUT_MAP,
-    "FENCED_INSTANCE_ID": CommitAction.FENCED,
-    "_FENCED": CommitAction.FENCED,
-    "GROUP_MAX_SIZE_REACHED": CommitAction.FENCED,
-    "INCONSISTENT_GROUP_PROTOCOL": CommitAction.FENCED,
-    "GROUP_AUTHORIZATION_FAILED": CommitAction.NOT_AUTHORIZED,
-    "TOPIC_AUTHORIZATION_FAILED": CommitAction.NOT_AUTHORIZED,
-    "CLUSTER_AUTHORIZATION_FAILED": CommitAction.NOT_AUTHORIZED,
-    "SASL_AUTHENTICATION_FAILED": CommitAction.NOT_AUTHORIZED,
-    # Passing while metadata catches up with a new topic or leader; for good if the topic was deleted.
-    "UNKNOWN_TOPIC_OR_PART": CommitAction.TOPIC_MISSING,
-    "UNKNOWN_TOPIC_ID": CommitAction.TOPIC_MISSING,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,7 +321,8 @@ class Commits:
 
     def _act(self, result: CommitResult, tenure: Tenure | None, now: float) -> list[Effect]:
         code = result.error or ""
-        match COMMIT_ACTIONS.get(code, CommitAction.RETRY):
+        refusal = refusal_of(code)
+        match refusal.action:
             case CommitAction.RETRY:
                 return []
             case CommitAction.RETRY_WITHOUT_MAP:
@@ -365,6 +331,8 @@ class Commits:
                 return []
             case CommitAction.FENCED:
                 return [StopApp(Fenced(code, "a commit was refused for good"))]
+            case CommitAction.FATAL:
+                return [StopApp(ClientFailed(code, f"a commit was refused: {refusal.why}"))]
             case CommitAction.NOT_AUTHORIZED:
                 return [StopApp(NotAuthorized(f"committing offsets of {result.topic}", code))]
             case CommitAction.RETRY_OR_REBUILD:
@@ -386,7 +354,7 @@ class Commits:
         topics = {
             result.topic
             for result in failed
-            if COMMIT_ACTIONS.get(result.error or "") is CommitAction.TOPIC_MISSING
+            if refusal_of(result.error or "").action is CommitAction.TOPIC_MISSING
         }
         if topics:
             self._suspects.refused(topics, now)

@@ -8,10 +8,9 @@ import pytest
 from confluent_kafka import KafkaError
 
 from headrace._client import failures
-from headrace._client.failures import commit_row, consume_row, fatal_row, produce_row, request_row
+from headrace._client.failures import consume_row, fatal_row, produce_row, request_row
 
 TABLES: list[tuple[Any, Any]] = [
-    (failures.COMMIT, failures.CommitKind),
     (failures.CONSUME, failures.ConsumeKind),
     (failures.PRODUCE, failures.ProduceKind),
     (failures.REQUEST, failures.RequestKind),
@@ -27,42 +26,9 @@ def test_rows_name_real_codes_and_known_kinds_and_give_reasons(table: Any, kinds
         assert row.why
 
 
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [
-        ("REBALANCE_IN_PROGRESS", "retry"),
-        ("STALE_MEMBER_EPOCH", "retry"),
-        ("COORDINATOR_LOAD_IN_PROGRESS", "retry"),
-        ("COORDINATOR_NOT_AVAILABLE", "retry"),
-        ("NOT_COORDINATOR", "retry"),
-        ("REQUEST_TIMED_OUT", "retry"),
-        ("_TIMED_OUT", "retry"),
-        ("_WAIT_COORD", "retry"),
-        ("_TRANSPORT", "retry"),
-        ("UNSTABLE_OFFSET_COMMIT", "retry"),
-        ("ILLEGAL_GENERATION", "retry_or_rebuild"),
-        ("UNKNOWN_MEMBER_ID", "retry_or_rebuild"),
-        ("FENCED_MEMBER_EPOCH", "retry_or_rebuild"),
-        ("UNRELEASED_INSTANCE_ID", "retry_or_rebuild"),
-        ("_MAX_POLL_EXCEEDED", "retry_or_rebuild"),
-        ("OFFSET_METADATA_TOO_LARGE", "retry_without_map"),
-        ("UNKNOWN_TOPIC_OR_PART", "topic_missing"),
-        ("FENCED_INSTANCE_ID", "fenced"),
-        ("GROUP_MAX_SIZE_REACHED", "fenced"),
-        ("INCONSISTENT_GROUP_PROTOCOL", "fenced"),
-        ("GROUP_AUTHORIZATION_FAILED", "not_authorized"),
-        ("TOPIC_AUTHORIZATION_FAILED", "not_authorized"),
-        ("_FATAL", "fatal"),
-        ("_NOOP", "retry_or_rebuild"),  # unknown
-    ],
-)
-def test_commit_errors(code: str, kind: str) -> None:
-    assert commit_row(code).kind == kind
-
-
 def test_unknown_codes_have_a_stated_meaning_in_each_use() -> None:
-    kinds = [row("SOMETHING_NEW").kind for row in (commit_row, consume_row, produce_row, request_row)]
-    assert kinds == ["retry_or_rebuild", "log", "transient", "retry"]
+    kinds = [row("SOMETHING_NEW").kind for row in (consume_row, produce_row, request_row)]
+    assert kinds == ["log", "transient", "retry"]
 
 
 @pytest.mark.parametrize(

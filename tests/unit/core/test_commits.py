@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from headrace._core import notices
-from headrace._core.commits import COMMIT_ACTIONS, CommitAction, Commits, is_dirty
+from headrace._core.commits import Commits, is_dirty
 from headrace._core.effects import Rebuild, SendCommit, StopApp, Tell
 from headrace._core.lanes import DONE
+from headrace._core.refusals import REFUSALS, CommitAction
 from headrace._core.states import CommitState
 from headrace.config import Commit
 from headrace.errors import Fenced, NotAuthorized, TopicMissing
@@ -255,7 +256,7 @@ def test_a_rebalance_explains_refusals(code: str) -> None:
     [(CommitAction.FENCED, Fenced), (CommitAction.NOT_AUTHORIZED, NotAuthorized)],
 )
 def test_what_cannot_be_cured_stops_the_app(action: CommitAction, error: type[Exception]) -> None:
-    codes = [code for code, does in COMMIT_ACTIONS.items() if does is action]
+    codes = [code for code, refusal in REFUSALS.items() if refusal.action is action]
     assert codes
     for code in codes:
         desk = Desk().one_in_flight()
