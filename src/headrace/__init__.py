@@ -4,6 +4,7 @@ Keyed parallelism inside a partition, commits of only what is finished, rebalanc
 Public is what this module and `headrace.testing` export.
 """
 
+from headrace._core.notices import Notice
 from headrace._core.snapshot import (
     CountersSnapshot,
     EngineSnapshot,
@@ -70,6 +71,7 @@ __all__ = [
     "InternalFailure",
     "LifespanFailed",
     "NotAuthorized",
+    "Notice",
     "OffsetUnavailable",
     "PartitionSnapshot",
     "ProduceFailed",

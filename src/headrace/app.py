@@ -211,6 +211,10 @@ class App:
         Raises what `wait` raises. Restores the signal handlers it found. The process is taken to be the app's own: its
         garbage collector is tuned for it (see `headrace._runtime.process`).
         """
+        if threading.current_thread() is not threading.main_thread():
+            raise AppStateError(
+                "run()", "not on the main thread", "use start() and wait() there: signals cannot be heard"
+            )
         own_process()
 
         def on_signal(_number: int, _frame: FrameType | None) -> None:

@@ -67,7 +67,7 @@ class Commit:
 class RetryPolicy:
     """How a failed record is tried again: from memory, with exponential backoff and jitter, finitely.
 
-    attempts_max: tries in all, the first included. Five with the defaults last about six seconds: longer than a
+    attempts_max: tries in all, the first included. Five with the defaults last about three seconds: longer than a
         deploy of a dependency's pod, shorter than anyone's patience. Counted per assignment.
     backoff_initial_s, backoff_factor, backoff_max_s: wait before try n+1 is `initial * factor ** (n - 1)`, at most max.
     jitter: each wait is spread by this share up or down, so that records that failed together do not return together.

@@ -218,8 +218,9 @@ class Executor(Protocol):
         ...
 
     def pulse(self, now: float) -> None:
-        """Called about every 20 ms while work is in flight: report finished records of chunks whose current record is slow,
-        and give back what such chunks have not claimed.
+        """Called about every 20 ms: look after chunks whose current record is slow.
+
+        What finished before it is reported, and what was not claimed is given back.
         """
         ...
 

@@ -140,7 +140,7 @@ class Record(Generic[K, V]):
 
     @property
     def epoch(self) -> int:
-        """Epoch of the assignment this record was delivered in; rises at every assign, revoke, loss and seek."""
+        """Epoch of the assignment this record was delivered in; every assign and every seek begins a new one."""
         return self._tenure.epoch
 
     @property

@@ -53,7 +53,9 @@ if TYPE_CHECKING:
     from headrace.subscriptions import SubscriptionSettings
 
 CLOSE_SLICE_S = 2.0
-"""What each part may take to close after the connection is closed: the stop budget proper is spent by then."""
+"""What each part may take, at most, to close after the connection is closed."""
+CLOSE_SLICE_MIN_S = 0.1
+"""What each part gets when the stop budget is spent: idle workers and loops need no more to end in order."""
 
 
 class Assembly:
@@ -219,6 +221,10 @@ class Assembly:
         partition: int | None,
     ) -> Delivery:
         """Produce a record, on behalf of the record whose handler this is called in, if it is."""
+        from headrace._execute.process_wire import in_process_worker
+
+        if in_process_worker():
+            raise AppStateError("produce()", "in a worker process", "run this handler on threads or asyncio")
         if self._producer is None or self.over.is_set():
             raise AppStateError("produce()", self.state().value, "start the app first")
         delivery = Delivery()
@@ -266,10 +272,10 @@ class Assembly:
         """Each part bounded and on its own: one that fails to close must not keep the next from closing."""
         for name, close in (
             ("executors", self._close_executors),
-            ("lifespans", self.lifespans.leave),
-            ("producer", lambda: self._producer and self._producer.close(CLOSE_SLICE_S)),
-            ("handlers' loop", lambda: self._own_loop and self._own_loop.stop(CLOSE_SLICE_S)),
-            ("hooks", lambda: self.hooks.stop(CLOSE_SLICE_S)),
+            ("lifespans", lambda: self.lifespans.leave(self._slice_s())),
+            ("producer", lambda: self._producer and self._producer.close(self._slice_s())),
+            ("handlers' loop", lambda: self._own_loop and self._own_loop.stop(self._slice_s())),
+            ("hooks", lambda: self.hooks.stop(self._slice_s())),
         ):
             try:
                 close()
@@ -284,6 +290,11 @@ class Assembly:
                 callback()
             except RuntimeError:
                 continue  # The loop that waited is closed: nobody waits any more.
+
+    def _slice_s(self) -> float:
+        """What the next part may take to close: of what is left of the stop budget, and a little in any case."""
+        assert self._owner is not None
+        return max(CLOSE_SLICE_MIN_S, min(CLOSE_SLICE_S, self._owner.ends_by - self._surroundings.clock()))
 
     def _make_executors(
         self, subscriptions: Sequence[tuple[SubscriptionSettings, Callable[..., Any]]]
@@ -304,7 +315,7 @@ class Assembly:
 
     def _close_executors(self) -> None:
         for executor in self._executors:
-            executor.close(CLOSE_SLICE_S)
+            executor.close(CLOSE_SLICE_S if self._owner is None else self._slice_s())
 
     def _handler_loop(
         self, subscriptions: Sequence[SubscriptionSettings], callers: asyncio.AbstractEventLoop | None

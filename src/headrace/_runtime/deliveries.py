@@ -1,6 +1,6 @@
-"""Records that handlers produce: the answer the caller gets, and the record that waits for it.
+"""The broker's answer to a record that `app.produce` was given, for whoever wants to wait for it.
 
-Decides nothing. A `Production` joins all that one handler produced for one record, so that the engine hears of it once.
+Decides nothing. That the record which caused it waits too is the business of `_execute.scope`.
 """
 
 from __future__ import annotations

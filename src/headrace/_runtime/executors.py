@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,7 +19,9 @@ def worker_count(settings: SubscriptionSettings) -> int:
     """How many workers a subscription gets."""
     match settings.run_in:
         case "processes":
-            return settings.workers or len(os.sched_getaffinity(0))
+            from headrace._execute.processes import usable_cpus
+
+            return settings.workers or usable_cpus()
         case "threads":
             return min(settings.workers or THREADS_MAX, settings.concurrency)
         case _:

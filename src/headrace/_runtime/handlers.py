@@ -91,8 +91,6 @@ def resolve_kind(handler: Callable[..., Any], settings: SubscriptionSettings) ->
                 )
             return "threads"
         case "processes":
-            if settings.timeout_s is None and settings.concurrency < 1:
-                raise ConfigError("concurrency", settings.concurrency, "at least 1")
             return "processes"
 
 

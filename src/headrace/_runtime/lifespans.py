@@ -16,18 +16,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ENTER_TIMEOUT_S = 60.0
-LEAVE_TIMEOUT_S = 10.0
-"""An async lifespan whose loop is blocked must not keep the process from ending."""
 
 
 class Lifespans:
     """The lifespans of one app. Filled before the start; entered and left by the owner thread."""
 
-    __slots__ = ("_factories", "_stack")
+    __slots__ = ("_factories", "_leave_timeout_s", "_stack")
 
     def __init__(self) -> None:
         self._factories: list[Callable[..., Any]] = []
         self._stack = ExitStack()
+        self._leave_timeout_s = ENTER_TIMEOUT_S
 
     def append(self, factory: Callable[..., Any]) -> None:
         """Register one: a function of the app, or of nothing, that returns a context manager."""
@@ -58,8 +57,9 @@ class Lifespans:
             except Exception as error:
                 raise LifespanFailed(name, error) from error
 
-    def leave(self) -> None:
-        """Leave all, in the opposite order."""
+    def leave(self, timeout_s: float) -> None:
+        """Leave all, in the opposite order; an async one may take `timeout_s`, for its loop may be blocked."""
+        self._leave_timeout_s = timeout_s
         self._stack.close()
 
     def _enter_async(
@@ -72,7 +72,7 @@ class Lifespans:
 
         def leave() -> None:
             asyncio.run_coroutine_threadsafe(manager.__aexit__(None, None, None), loop).result(
-                LEAVE_TIMEOUT_S
+                self._leave_timeout_s
             )
 
         self._stack.callback(leave)

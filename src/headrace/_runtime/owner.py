@@ -64,6 +64,8 @@ class Owner:
         self.stop_asked = threading.Event()
         self.stop_hard = threading.Event()
         self._stop_timeout_s = parts.timeouts.stop_s
+        # Owner thread writes: when the stop budget ends.
+        self.ends_by = 0.0
         # Set by the owner when it is over, whatever happened.
         self.running = threading.Event()
         self.ended = threading.Event()
@@ -167,7 +169,10 @@ class Owner:
 
     def _end(self) -> None:
         """Stop intake, drain, commit, confirm, leave, close: in this order, within the stop budget."""
-        deadline = self._clock() + self._stop_timeout_s
+        now = self._clock()
+        self.ends_by = now + self._stop_timeout_s
+        # The rest is for what is taken apart after the connection: executors, lifespans, producer.
+        deadline = now + self._stop_timeout_s * 0.85
         forced = False
         if self.state in (AppState.RUNNING, AppState.REBUILDING):
             self._move(AppTrigger.FATAL if self.fatal else AppTrigger.STOP, str(self.fatal or "asked"))
