@@ -257,8 +257,11 @@ class App:
     def wait(self) -> Completion:
         """Wait until the app is over; raises the `FatalError` (or `ConfigError`) that ended it, if one did.
 
-        Without a running event loop in this thread it blocks. With one it returns at once: `await app.wait()`.
+        Without a running event loop in this thread it blocks. With one it returns at once: `await app.wait()`. Raises
+        `AppStateError` on an app that was never started: nothing would ever end that wait.
         """
+        if not self._assembly.began:
+            raise AppStateError("wait()", self.state.value, "start the app first")
         completion = Completion(self._assembly)
         try:
             asyncio.get_running_loop()
