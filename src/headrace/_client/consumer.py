@@ -60,13 +60,15 @@ class KafkaClient:
         self._faults = Faults(clock, scrub)
         tokens = TokenSource(config)
         try:
-            self._consumer = Consumer(
-                config
-                | {
-                    "error_cb": self._on_error,
-                    "on_commit": self._on_commit,
-                    "logger": ClientLog(clock, scrub),
-                }
+            self._consumer = tokens.made(
+                lambda: Consumer(
+                    config
+                    | {
+                        "error_cb": self._on_error,
+                        "on_commit": self._on_commit,
+                        "logger": ClientLog(clock, scrub),
+                    }
+                )
             )
         except (KafkaException, TypeError, ValueError, SystemError) as error:
             if (tokenless := tokens.failure(error)) is not None:

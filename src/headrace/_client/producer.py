@@ -201,8 +201,10 @@ class KafkaProducer:
 
     def _connect(self) -> Producer:
         try:
-            client = Producer(
-                self._config | {"logger": ClientLog(self._clock, self._scrub), "error_cb": _ignore_error}
+            client = self._tokens.made(
+                lambda: Producer(
+                    self._config | {"logger": ClientLog(self._clock, self._scrub), "error_cb": _ignore_error}
+                )
             )
         except (KafkaException, TypeError, ValueError, SystemError) as error:
             if (tokenless := self._tokens.failure(error)) is not None:
