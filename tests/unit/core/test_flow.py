@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace._core.flow import may_resume, reason_to_pause
 from headrace._core.lanes import DONE, PARKED
-from headrace._core.tenure import Reason
 from headrace.config import Budgets
 from tests.unit.core.makers import deliver, finish, make_tenure
 
@@ -26,6 +27,9 @@ REASONS: tuple[Reason, ...] = (
     "parked_records_max",
     "total_bytes_max",
 )
+
+if TYPE_CHECKING:
+    from headrace._core.tenure import Reason
 
 
 def test_the_queue_pauses_at_its_budget_and_resumes_at_half() -> None:
