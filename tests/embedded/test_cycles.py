@@ -42,4 +42,5 @@ def test_lives_leave_nothing_behind(
         live(broker, number)
     after = settled_footprint(before)
     assert_no_larger(after, before)
-    assert after.handles == 0, after.native
+    # Other tests of this process leave handles on purpose: clients that a dead broker keeps from closing.
+    assert after.handles <= before.handles, after.native
