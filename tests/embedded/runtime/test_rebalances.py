@@ -153,8 +153,10 @@ def _hangs(kind: Kind) -> None:
         first.stop()
         second.stop()
         group.finish()
-        # Only what the abandoned handler had begun was repeated.
-        assert {place for place, count in group.seen.handled().items() if count > 1} == {(moved, 0)}
+        # Only what the abandoned handler had begun was repeated; more only where the mock refused the last commit.
+        repeated = {place for place, count in group.seen.handled().items() if count > 1}
+        assert (moved, 0) in repeated
+        assert repeated == {(moved, 0)} or (kind == "classic" and told(first, "revoke_unconfirmed"))
 
 
 def a_hung_handler_holds_up_a_classic_revoke_for_its_budget_only() -> None:
