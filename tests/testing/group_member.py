@@ -5,6 +5,7 @@ It knows confluent-kafka only, nothing of Headrace: the broker is tested with a 
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 DEADLINE_S = 15.0
 """For things that take milliseconds, or three seconds at most, on a machine that may be busy with others."""
 
+_CLOSE_S = 15.0
 _POLL_S = 0.01
 
 
@@ -73,7 +75,10 @@ class GroupMember:
 
     def __exit__(self, *_: object) -> None:
         self._closing = True
-        self.consumer.close()
+        # In a thread, and not waited for long: librdkafka has been seen never to come back from this.
+        closer = threading.Thread(target=self.consumer.close, name="group-member-close", daemon=True)
+        closer.start()
+        closer.join(_CLOSE_S)
 
     def _take(self, message: Message) -> None:
         error = message.error()
