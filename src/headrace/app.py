@@ -76,9 +76,9 @@ class App:
             dict(librdkafka or {}),
             group_protocol,
             instance_id,
-            commit or Commit(),
-            budgets or Budgets(),
-            timeouts or Timeouts(),
+            Commit() if commit is None else commit,
+            Budgets() if budgets is None else budgets,
+            Timeouts() if timeouts is None else timeouts,
             loop,
         )
         self._connection = ConnectionSettings(
@@ -148,7 +148,7 @@ class App:
             workers=workers,
             run_in=run_in,
             batch=batch,
-            retry=retry or RetryPolicy(),
+            retry=RetryPolicy() if retry is None else retry,
             dead_letter=dead_letter,
             on_exhausted=on_exhausted,
             on_dead_letter_failure=on_dead_letter_failure,

@@ -70,6 +70,7 @@ class SubscriptionSettings:
         require_choice("run_in", self.run_in, ("auto", "threads", "asyncio", "processes"))
         require_choice("on_exhausted", self.on_exhausted, (None, "dead_letter", "stop", "skip"))
         require_choice("on_dead_letter_failure", self.on_dead_letter_failure, ("wait", "stop"))
+        self._check_kinds()
         if self.timeout_s is not None:
             require_range("timeout_s", self.timeout_s, 0.001, 86_400)
         if not isinstance(self.start_if_no_offset, datetime):
@@ -97,8 +98,7 @@ class SubscriptionSettings:
                 "one or more topic names, or pattern= and no names",
             )
         for topic in self.topics:
-            # Kafka's own rule; it also keeps a "^" out, which librdkafka would take for a pattern.
-            if not re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", topic):
+            if not _is_topic(topic):
                 raise ConfigError("topics", topic, "1 to 249 of a-z A-Z 0-9 . _ -")
         if len(set(self.topics)) != len(self.topics):
             raise ConfigError("topics", self.topics, "each topic once")
@@ -107,6 +107,18 @@ class SubscriptionSettings:
                 re.compile(self.pattern)
             except re.error as error:
                 raise ConfigError("pattern", self.pattern, f"a regular expression ({error})") from error
+
+    def _check_kinds(self) -> None:
+        """Users who run no type checker are told here, not by the first record."""
+        if not isinstance(self.retry, RetryPolicy):
+            raise ConfigError("retry", self.retry, "a headrace.RetryPolicy")
+        if self.batch is not None and not isinstance(self.batch, Batching):
+            raise ConfigError("batch", self.batch, "a headrace.Batching, or None")
+        if self.dead_letter is not None and not _is_topic(self.dead_letter):
+            raise ConfigError("dead_letter", self.dead_letter, "a topic name, or None")
+        for key in ("key_decoder", "value_decoder", "filter"):
+            if getattr(self, key) is not None and not callable(getattr(self, key)):
+                raise ConfigError(key, getattr(self, key), "a function, or None")
 
     def _check_combinations(self) -> None:
         if self.on_exhausted == "dead_letter" and self.dead_letter is None:
@@ -144,3 +156,8 @@ class SubscriptionSettings:
         if self.on_exhausted is not None:
             return self.on_exhausted
         return "stop" if self.dead_letter is None else "dead_letter"
+
+
+def _is_topic(name: object) -> bool:
+    """Kafka's own rule; it also keeps a "^" out, which librdkafka would take for a pattern."""
+    return isinstance(name, str) and re.fullmatch(r"[a-zA-Z0-9._-]{1,249}", name) is not None

@@ -204,7 +204,7 @@ class RecordSkipped(Notice):
 
 @dataclass(frozen=True, slots=True)
 class RecordDeadLettered(Notice):
-    """A record was given up; the broker acknowledged its dead letter."""
+    """A record was given up; the broker acknowledged its dead letter. `error` is why."""
 
     name: ClassVar[str] = "record_dead_lettered"
     level: ClassVar[int] = WARNING
@@ -212,6 +212,7 @@ class RecordDeadLettered(Notice):
     partition: int
     offset: int
     attempts: int
+    error: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,10 +122,14 @@ class Settlement:
         if event.error is None:
             tenure.settling -= 1
             board.counters.dead_lettered += 1
-            tenure.letters.pop(record._sequence, None)
+            why = tenure.letters.pop(record._sequence)
             tenure.lanes.resolve([record], DONE)
             self._mark(tenure, [record])
-            board.tell(notices.RecordDeadLettered(*tenure.key, offset=record.offset, attempts=record.attempt))
+            board.tell(
+                notices.RecordDeadLettered(
+                    *tenure.key, offset=record.offset, attempts=record.attempt, error=_describe(why)
+                )
+            )
             self._after(tenure, now)
             return
         settings = board.subscriptions[tenure.subscription]

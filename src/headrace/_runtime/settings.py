@@ -33,7 +33,7 @@ class AppSettings:
                 raise ConfigError(key, value, "a non-empty string")
         require_choice("group_protocol", self.group_protocol, ("classic", "consumer"))
         require_choice("loop", self.loop, ("own", "caller"))
-        if self.instance_id is not None and not self.instance_id:
+        if self.instance_id is not None and not (isinstance(self.instance_id, str) and self.instance_id):
             raise ConfigError("instance_id", self.instance_id, "a non-empty string, or None")
         for key, kind in (("commit", Commit), ("budgets", Budgets), ("timeouts", Timeouts)):
             if not isinstance(getattr(self, key), kind):
