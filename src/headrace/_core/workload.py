@@ -32,8 +32,6 @@ slower ones that would only hold places which other keys could use."""
 PROCESS_CHUNK_TARGET_S = 0.01
 """The same for worker processes, whose hand-over costs more."""
 
-_sequence_of = attrgetter("_sequence")
-
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
@@ -156,8 +154,6 @@ class Workload:
                 self.turns.append(tenure)
                 continue
             taken = tenure.lanes.take(wanted - len(records), follow=follow)
-            if self.settings.batch is not None:
-                taken.sort(key=_sequence_of)  # A batch is in offset order.
             tenure.dispatched += len(taken)
             self.dispatched += len(taken)
             tenure.ready_at = None
