@@ -1,10 +1,12 @@
 """Where notices go: to `logging`, to counters, and to listeners.
 
-Told by the owner thread; read by any. Knows nothing of what a notice means.
+Told and read by any thread. Knows nothing of what a notice means. Invariant: no count and no listener is lost, and no
+reader iterates what a teller changes; listeners are called outside the lock, so they may tell and read themselves.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -21,29 +23,34 @@ RECENT_MAX = 200
 class Teller:
     """Hands notices on. `tell` is called on any thread that has something to tell; a listener that raises is logged."""
 
-    __slots__ = ("_counts", "_listeners", "_logger", "_recent")
+    __slots__ = ("_counts", "_listeners", "_lock", "_logger", "_recent")
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
+        # Guards the three below. A signal handler may tell, or read, in the midst of either: hence reentrant.
+        self._lock = threading.RLock()
         self._counts: dict[str, int] = {}
         self._recent: deque[Notice] = deque(maxlen=RECENT_MAX)
         self._listeners: tuple[Callable[[Notice], None], ...] = ()
 
     def listen(self, listener: Callable[[Notice], None]) -> None:
         """Call `listener` with every notice from now on, on the telling thread: it must be quick."""
-        self._listeners = (*self._listeners, listener)
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
 
     def take_over(self, other: Teller) -> None:
-        """Call the listeners registered there."""
+        """Call the listeners registered there; before the app starts."""
         self._listeners += other._listeners
 
     def tell(self, notice: Notice) -> None:
         """Log it, count it, pass it on."""
-        self._counts[notice.name] = self._counts.get(notice.name, 0) + 1
-        self._recent.append(notice)
+        with self._lock:
+            self._counts[notice.name] = self._counts.get(notice.name, 0) + 1
+            self._recent.append(notice)
+            listeners = self._listeners
         if self._logger.isEnabledFor(notice.level):
             self._logger.log(notice.level, "%s", notice)
-        for listener in self._listeners:
+        for listener in listeners:
             try:
                 listener(notice)
             except Exception:
@@ -51,8 +58,10 @@ class Teller:
 
     def counts(self) -> Mapping[str, int]:
         """How often each notice was told, by name; a copy."""
-        return dict(self._counts)
+        with self._lock:
+            return dict(self._counts)
 
     def recent(self) -> tuple[Notice, ...]:
         """The last notices, oldest first."""
-        return tuple(self._recent)
+        with self._lock:
+            return tuple(self._recent)

@@ -1,0 +1,1 @@
+"""The parts around the owner loop, each alone."""
