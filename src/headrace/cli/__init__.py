@@ -1,4 +1,4 @@
-"""The command line: `headrace run`, `demo`, `produce`, `tail`, `lag`, `dead-letters`, `doctor`, `version`.
+"""The command line: `headrace run`, `demo`, `failures`, `produce`, `tail`, `lag`, `dead-letters`, `doctor`, `version`.
 
 Decides nothing about Kafka: every command calls what the library offers. Invariant: an error is one line on stderr and
 an exit code of `exits`, whatever raised it; a traceback appears with `--debug`, or for a bug of ours.
@@ -19,6 +19,7 @@ from headrace.cli.debugging import Debug, Invocation
 from headrace.cli.demo import demo
 from headrace.cli.doctor import doctor
 from headrace.cli.exits import Exit, epilog, exit_of
+from headrace.cli.failures import failures
 from headrace.cli.interrupts import interruptible
 from headrace.cli.lag import lag
 from headrace.cli.produce import produce
@@ -74,7 +75,7 @@ def command_line() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     line.callback(invoke_without_command=True)(_top)
-    commands: list[Callable[..., Exit]] = [run, demo]  # these two see to interrupts themselves
+    commands: list[Callable[..., Exit]] = [run, demo, failures]  # these see to interrupts themselves
     commands += [interruptible(produce), interruptible(tail), interruptible(lag)]
     commands += [interruptible(doctor), interruptible(version)]
     for command in commands:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import sys
-from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,10 +12,9 @@ from rich.text import Text
 
 from headrace.cli.debugging import Debug
 from headrace.cli.exits import Exit
+from headrace.cli.quiet import quiet
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from headrace.cli.demonstration.verdict import Verdict
 
 
@@ -80,7 +76,7 @@ def demo(
         protocol=group_protocol.value,
         debug=debug,
     )
-    with _quiet(debug):
+    with quiet(debug=debug, who="first member"):
         if plain or not console.is_terminal:
             evidence, problems = play(plan, PlainView(console))
         else:
@@ -89,26 +85,6 @@ def demo(
     verdict = judge(evidence)
     _print_verdict(console, verdict, problems)
     return Exit.OK if verdict.held else Exit.FAILED
-
-
-@contextmanager
-def _quiet(debug: bool) -> Generator[None]:
-    """The runtime's log would tear the view apart; what it says is shown there."""
-    logger = logging.getLogger("headrace")
-    if debug:
-        logging.basicConfig(
-            level=logging.INFO, stream=sys.stderr, format="%(relativeCreated)d first member: %(message)s"
-        )
-        yield
-        return
-    before, logger.propagate = logger.propagate, False
-    silence = logging.NullHandler()
-    logger.addHandler(silence)
-    try:
-        yield
-    finally:
-        logger.removeHandler(silence)
-        logger.propagate = before
 
 
 def _print_verdict(console: Console, verdict: Verdict, problems: list[str]) -> None:

@@ -1,0 +1,48 @@
+"""The table of acts. A new act is a module with `play(stage)` and a row here; the command, docs and tests follow the table.
+
+Refuses to know how an act is played.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from headrace.cli.gallery import faststream, karafka, storm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from headrace.cli.gallery.stage import Stage
+    from headrace.cli.gallery.verdict import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """One failure. after: where it happened. what: the failure in a sentence."""
+
+    after: str
+    what: str
+    play: Callable[[Stage], Verdict]
+
+
+ACTS: Final[Mapping[str, Act]] = MappingProxyType(
+    {
+        "storm": Act(
+            "Apache Storm 2.6.0 to 2.6.4",
+            "A metrics reporter asks the consumer that another thread polls.",
+            storm.play,
+        ),
+        "karafka": Act(
+            "Karafka, dynamic multiplexing",
+            "A live map of the assignment is iterated while a rebalance changes it.",
+            karafka.play,
+        ),
+        "faststream": Act(
+            "FastStream 0.5.0 to 0.5.3 on aiokafka",
+            "A commit refused in a rebalance ends the only consuming task; the member stays in the group.",
+            faststream.play,
+        ),
+    }
+)

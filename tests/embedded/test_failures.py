@@ -1,0 +1,268 @@
+"""`headrace failures` on its embedded broker: each naive form is seen to fail, Headrace holds, and neither is taken for granted.
+
+The mutants put the failure of an act, or its nearest kin, into Headrace: the verdict must turn. The cures take it out of
+the naive form: an act that shows nothing must say so. Both play one half; the other's outcome is given.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+
+from headrace import App, EngineSnapshot
+from headrace._core import engine as core_engine
+from headrace._core import snapshot as core_snapshot
+from headrace._core.commits import Commits
+from headrace._runtime import snapshots
+from headrace.cli import execute
+from headrace.cli.exits import Exit
+from headrace.cli.failures import ActName
+from headrace.cli.gallery import faststream, karafka, stage, storm
+from headrace.cli.gallery.acts import ACTS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from headrace._core.board import Board
+
+    Patch = Callable[[pytest.MonkeyPatch], None]
+
+T = TypeVar("T")
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+ROOT = Path(__file__).parents[2]
+ACT_S = 40.0
+"""The three take 35 s in all on two cores; together they have 90."""
+
+NAIVE_FAILED = {
+    "storm": [r"longest read +✗ [12]\.\d s", r"reads that raised +✗ \d+ of \d+, guarded"],
+    "karafka": [r"reading raised +✗ RuntimeError: dictionary changed size"],
+    "faststream": [
+        r"records, manual commit +✗ 5\d of 200 tried",
+        r"the consuming task +✗ ended by REBALANCE_IN_PROGRESS",
+        r"still in the group +✗ yes: [1-9]",
+        r"lost, automatic commit +✗ 5 of 5",
+    ],
+}
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that no cell is broken in two."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def test_the_command_knows_every_act() -> None:
+    assert [name.value for name in ActName] == list(ACTS) == list(NAIVE_FAILED)
+
+
+@pytest.mark.parametrize("act", list(ACTS))
+def test_the_naive_form_fails_and_headrace_holds(act: str, capsys: pytest.CaptureFixture[str]) -> None:
+    began_at = time.monotonic()
+    code = execute(["failures", act])
+    out, err = capsys.readouterr()
+    assert code is Exit.OK, out
+    assert err == ""
+    for seen in NAIVE_FAILED[act]:
+        assert re.search(seen, out), f"{seen} in:\n{out}"
+    assert "The naive form failed, Headrace held." in out
+    assert time.monotonic() - began_at < ACT_S
+
+
+def test_an_act_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["failures", "sarama-tomorrow"]) is Exit.USAGE
+    assert "storm" in capsys.readouterr().err
+
+
+# ---- Mutants: Headrace, broken on purpose
+
+
+def snapshots_that_ask_the_consumer(patch: pytest.MonkeyPatch) -> None:
+    """Storm's own mistake: whoever reads calls the consumer of the owner."""
+    honest = App.snapshot
+
+    def snapshot(self: App) -> Any:
+        owner: Any = self._assembly._owner
+        if owner is not None and owner._connection.client is not None:
+            owner._connection.client.committed([], 0.1)
+        return honest(self)
+
+    patch.setattr(App, "snapshot", snapshot)
+
+
+def snapshots_that_are_not_renewed(patch: pytest.MonkeyPatch) -> None:
+    """Quick to read, and old."""
+    patch.setattr(snapshots, "PUBLISH_S", 3600.0)
+
+
+class LivePartitions:
+    """A view into the owner's tenures in place of a copy."""
+
+    def __init__(self, board: Board, now: float) -> None:
+        self._board, self._now = board, now
+
+    def __iter__(self) -> Iterator[Any]:
+        return (core_snapshot._partition(tenure, self._now) for tenure in self._board.tenures.values())
+
+
+def snapshots_that_look_into_the_owner(patch: pytest.MonkeyPatch) -> None:
+    """Karafka's own mistake: what is read is what the owner changes."""
+
+    def take(board: Board, busy_workers: Sequence[int], now: float) -> EngineSnapshot:
+        partitions: Any = LivePartitions(board, now)
+        return replace(core_snapshot.take_snapshot(board, busy_workers, now), partitions=partitions)
+
+    patch.setattr(core_engine, "take_snapshot", take)
+
+
+def refusals_taken_for_success(patch: pytest.MonkeyPatch) -> None:
+    """A refused commit marks its offsets as written."""
+    honest = Commits.answered
+
+    def answered(self: Commits, results: Any, tenures: Any, now: float) -> Any:
+        return honest(self, [replace(result, error=None) for result in results], tenures, now)
+
+    patch.setattr(Commits, "answered", answered)
+
+
+def refusals_that_raise(patch: pytest.MonkeyPatch) -> None:
+    """FastStream's own mistake: a refused commit is an exception where nothing catches it."""
+    honest = Commits.answered
+
+    def answered(self: Commits, results: Any, tenures: Any, now: float) -> Any:
+        if any(result.error is not None for result in results):
+            raise RuntimeError("commit refused")
+        return honest(self, results, tenures, now)
+
+    patch.setattr(Commits, "answered", answered)
+
+
+def always(outcome: T) -> Callable[..., T]:
+    """A half of an act whose outcome is given."""
+
+    def play(*_arguments: object, **_settings: object) -> T:
+        return outcome
+
+    return play
+
+
+def naive_given(patch: pytest.MonkeyPatch) -> None:
+    """All naive halves, as if they had failed."""
+    torn = "RuntimeError: dictionary changed size"
+    manual = faststream.Naive(handled=52, tried=53, ended_by="ended by REBALANCE", heartbeats=6, committed=52)
+    automatic = replace(manual, handled=195, tried=200, ended_by="", committed=200)
+
+    def look_alike(_stage: stage.Stage, *, auto_commit: bool) -> faststream.Naive:
+        return automatic if auto_commit else manual
+
+    patch.setattr(storm, "_naive", always(storm.Naive(reports=3, due=17, longest_s=2.0, refused=8)))
+    patch.setattr(
+        karafka, "_naive", always(karafka.Naive(reports=1, rebalances=1, error=torn, elapsed_s=1.0))
+    )
+    patch.setattr(faststream, "_naive", look_alike)
+
+
+@pytest.mark.parametrize(
+    ("act", "mutant", "turned"),
+    [
+        ("storm", snapshots_that_ask_the_consumer, r"✗ NotSafeForThreads|ended by +- +✗"),
+        ("storm", snapshots_that_are_not_renewed, r"oldest snapshot read .*✗"),
+        (
+            "karafka",
+            snapshots_that_look_into_the_owner,
+            r"(reading raised|do not add up|changed while held) .*✗ \d*[1-9R]",
+        ),
+        ("faststream", refusals_taken_for_success, r"committed in the end .*✗ \d+ of 200"),
+        ("faststream", refusals_that_raise, r"ended by +- +✗ InternalFailure"),
+    ],
+)
+def test_a_broken_headrace_does_not_hold(
+    act: str,
+    mutant: Patch,
+    turned: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    naive_given(monkeypatch)
+    mutant(monkeypatch)
+    code = execute(["failures", act, "--patience", "3"])
+    out = capsys.readouterr().out
+    assert code is Exit.FAILED, out
+    assert "The naive form failed, HEADRACE DID NOT HOLD." in out or "ended by" in out
+    assert re.search(turned, out), out
+
+
+# ---- Cures: naive forms that do not fail
+
+
+def short_polls(patch: pytest.MonkeyPatch) -> None:
+    """Nobody waits long for a poll that is short."""
+    patch.setattr(storm, "POLL_S", 0.05)
+
+
+def a_copy_before_the_iteration(patch: pytest.MonkeyPatch) -> None:
+    """`dict.copy` is one step of the interpreter."""
+
+    def report(self: karafka.LiveAssignment) -> list[str]:
+        return [str(place) for place in self.handled.copy()]
+
+    patch.setattr(karafka.LiveAssignment, "report", report)
+
+
+def no_refusals(patch: pytest.MonkeyPatch) -> None:
+    """Nothing happens to the task."""
+    patch.setattr(faststream, "REFUSALS", 0)
+
+
+def ours_given(patch: pytest.MonkeyPatch) -> None:
+    """All three of Headrace's halves, as if they had held."""
+    reader = stage.Readers(lambda: None)
+    reader._readings[0].count, reader.elapsed_s = 1_000_000, 1.0
+    auditor = karafka.Auditor()
+    auditor.owned = {3, 6}
+    held = storm.Ours(reader, reader, 0.1, refused=0, handled=10, produced=10)
+    patch.setattr(storm, "_headrace", always(held))
+    patch.setattr(karafka, "_headrace", always(karafka.Ours(reader, auditor, rebalances=9)))
+    patch.setattr(faststream, "_headrace", always(faststream.Ours(handled=200, refused=9, early=0, late=200)))
+
+
+@pytest.mark.parametrize(
+    ("act", "cure"),
+    [("storm", short_polls), ("karafka", a_copy_before_the_iteration), ("faststream", no_refusals)],
+)
+def test_a_naive_form_that_does_not_fail_proves_nothing(
+    act: str, cure: Patch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours_given(monkeypatch)
+    cure(monkeypatch)
+    code = execute(["failures", act, "--patience", "3"])
+    out = capsys.readouterr().out
+    assert code is Exit.FAILED, out
+    assert "THE NAIVE FORM DID NOT FAIL, Headrace held." in out, out
+
+
+# ---- The page
+
+
+@pytest.mark.parametrize("act", list(ACTS))
+def test_the_page_shows_code_of_the_act(act: str) -> None:
+    """What docs/failures.md quotes is what is played; the mutants that it names are here."""
+    page = (ROOT / "docs" / "failures.md").read_text(encoding="utf-8")
+    told = re.split(r"^## ", page, flags=re.MULTILINE)
+    (section,) = [part for part in told if part.startswith(f"{act}\n")]
+    quoted = re.findall(r"^```python no-run\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
+    assert quoted
+    source = inspect.getsource(sys.modules[ACTS[act].play.__module__])
+    assert all(textwrap.indent(code, "    ") in source for code in quoted)
+    mutants = set(re.findall(r"`(snapshots_that_\w+|refusals_\w+)`", section))
+    assert mutants
+    assert mutants <= set(globals())
