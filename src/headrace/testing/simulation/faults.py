@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Faults:
     """Probabilities are per request or per event, 0 to 1. Counts are of a whole run, at drawn moments."""
 
-    # Network: each request a client sends
+    # The network: these are drawn anew for every request.
     request_lost: float = 0.0
     """The connection breaks before the broker reads the request."""
     reply_lost: float = 0.0
