@@ -57,6 +57,26 @@ class WouldDeadlock(HeadraceError):
         super().__init__(f"{call} would block the handlers' own event loop for ever; use {instead}")
 
 
+@final
+class GroupInvalid(HeadraceError):
+    """A group or strategy given to `headrace.assign` makes no sense, such as one member twice. Mend what `subject` names."""
+
+    def __init__(self, subject: str, problem: str) -> None:
+        self.subject = subject
+        self.problem = problem
+        super().__init__(f"{subject}: {problem}")
+
+
+@final
+class UserDataForeign(HeadraceError):
+    """Bytes of a member are not in the format expected of its assignor. Treat it as a member without history, as Kafka does."""
+
+    def __init__(self, expected: str, problem: str) -> None:
+        self.expected = expected
+        self.problem = problem
+        super().__init__(f"not {expected}: {problem}; treat the member as one without history")
+
+
 class FatalError(HeadraceError):
     """Base of what stops a running app; `app.wait()` raises it. The offsets of finished records were committed where possible."""
 
@@ -184,7 +204,7 @@ class HandlerStopped(FatalError):
 
 @final
 class InternalFailure(FatalError):
-    """The runtime itself broke: a bug of ours. The connection was stopped rather than left half alive; please report the cause."""
+    """The runtime itself broke: a bug of ours, please report the cause. It stopped without waiting for handlers or committing more."""
 
     def __init__(self, where: str, cause: BaseException) -> None:
         self.where = where

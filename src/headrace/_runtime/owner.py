@@ -71,6 +71,7 @@ class Owner:
         self.ended = threading.Event()
         self._connection = Connection(parts, self.stop_asked)
         self._performer = Performer(parts, self._connection, self._step, self._fail)
+        self._broken = False
         self._polled_at = 0.0
         self._pulsed_at = 0.0
         self._positions_at = 0.0
@@ -123,6 +124,7 @@ class Owner:
         ) as error:  # Some settings only the client, or a new topic, can refuse.
             self._fail(error)
         except BaseException as error:  # noqa: BLE001 - whatever broke must end as a typed reason, never in silence
+            self._broken = True
             self._fail(InternalFailure("the owner loop", error))
         try:
             self._end()
@@ -173,13 +175,18 @@ class Owner:
         self.ends_by = now + self._stop_timeout_s
         # The rest is for what is taken apart after the connection: executors, lifespans, producer.
         deadline = now + self._stop_timeout_s * 0.85
-        forced = False
+        forced, sound = False, not self._broken
+        if not sound:
+            # Nothing drains without the loop. The group is told, so that it need not wait for the session to end.
+            deadline = min(deadline, now + self._parts.timeouts.request_s)
         if self.state in (AppState.RUNNING, AppState.REBUILDING):
             self._move(AppTrigger.FATAL if self.fatal else AppTrigger.STOP, str(self.fatal or "asked"))
-            forced = not self._drain_all(deadline)
-            self._move(AppTrigger.DRAINED, "forced" if forced else "drained")
-            self._confirm_all(deadline)
-            self._move(AppTrigger.CONFIRMED, "confirmed" if self._engine.settled() else "unconfirmed")
+            forced = sound and not self._drain_all(deadline)
+            self._move(AppTrigger.DRAINED, "forced" if forced else "drained" if sound else "not drained")
+            if sound:
+                self._confirm_all(deadline)
+            confirmed = sound and self._engine.settled()
+            self._move(AppTrigger.CONFIRMED, "confirmed" if confirmed else "unconfirmed")
         elif self.state is AppState.STARTING:
             self._move(AppTrigger.FATAL if self.fatal else AppTrigger.STOP, str(self.fatal or "asked"))
         self._connection.close(max(0.5, deadline - self._clock()))
@@ -300,6 +307,10 @@ class Owner:
 
     def on_revoke(self, partitions: Sequence[TopicPartition]) -> None:
         """Drain these partitions within the budget, commit, let go. The other partitions keep working meanwhile."""
+        if self._broken:
+            # A step that broke half way may have left a position beyond records that nobody handled: no commit.
+            self.on_lost(partitions)
+            return
         self._beginnings.discard(partitions)
         budget_s = self._drain_budget_s()
         self._step(events.RevokeBegan(partitions))

@@ -21,10 +21,12 @@ from headrace import (
     ConfigError,
     ForcedStop,
     HandlerStopped,
+    InternalFailure,
     RecordFailed,
     RetryPolicy,
     WouldDeadlock,
 )
+from headrace._core.notices import StateChanged
 from headrace.app import App
 from headrace.config import Timeouts
 from tests.embedded.runtime.support import (
@@ -494,6 +496,40 @@ def test_two_signals_give_up_what_hangs(broker: MockBroker, group_id: str) -> No
     assert out == "forced\n"
     assert time.monotonic() - began < 12.0
     assert not any(broker.committed(group_id, "orders").values())
+
+
+def test_a_bug_in_the_loop_ends_the_app_soon_and_commits_nothing_more(
+    broker: MockBroker, group_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing could drain without the loop; what it says is finished may be wrong. The group is left all the same."""
+    begun, release = threading.Event(), threading.Event()
+    app = app_on(broker, group_id, commit_every_s=30.0, stop_s=30.0, protocol="consumer")
+
+    @app.subscribe("orders")
+    def handle(record: Record[Any, Any]) -> None:
+        if record.offset == 3:
+            begun.set()
+            release.wait()
+
+    def breaks(*_: object) -> None:
+        raise AssertionError("a bug")
+
+    broker.produce("orders", records(4, keys=1), partition=0)
+    app.start()
+    assert begun.wait(15)
+    monkeypatch.setattr("headrace._runtime.watch.Watch.look", breaks)
+    began = time.monotonic()
+    with pytest.raises(InternalFailure, match="a bug"):
+        app.wait()
+    assert time.monotonic() - began < 9.0
+    release.set()
+    assert not any(broker.committed(group_id, "orders").values())
+    assert [notice.reason for notice in app.notices() if isinstance(notice, StateChanged)][-3:] == [
+        "not drained",
+        "unconfirmed",
+        "closed",
+    ]
+    assert not [notice for notice in app.notices() if notice.name == "client_fault"]
 
 
 async def _until(condition: Any) -> None:
