@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Faults:
     """Probabilities are per request or per event, 0 to 1. Counts are of a whole run, at drawn moments."""
 
-    # The network: these are drawn anew for every request.
+    # Of the network; drawn anew for every request.
     request_lost: float = 0.0
     """The connection breaks before the broker reads the request."""
     reply_lost: float = 0.0
@@ -27,7 +27,7 @@ class Faults:
     """A request takes up to `slow_s`."""
     slow_s: float = 0.0
 
-    # Broker: commits and questions
+    # Of the broker, for commits and questions
     commit_refused: float = 0.0
     """A commit is refused with a code of a healthy group, such as REBALANCE_IN_PROGRESS; nothing is written."""
     commit_partly_refused: float = 0.0

@@ -181,7 +181,13 @@ class Connection:
             network.kernel.later(
                 network.way_s(), f"{exchange.api} reply", lambda: self._receive(era), self._process
             )
-        self._serve()
+        if self._arrived:
+            # Not at once: who answers may be in the midst of answering others.
+            network.kernel.later(0.0, "next request", lambda: self._next(era))
+
+    def _next(self, era: int) -> None:
+        if era == self._era:
+            self._serve()
 
     def _receive(self, era: int) -> None:
         if era == self._era and self._back:
