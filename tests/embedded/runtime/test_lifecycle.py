@@ -449,7 +449,7 @@ PROGRAM = textwrap.dedent(
     try:
         app.run()
     except ForcedStop as forced:
-        print("forced", flush=True)
+        print("forced", str(forced).partition(";")[0], flush=True)
         sys.exit(3)
     print("stopped", flush=True)
     """
@@ -493,8 +493,9 @@ def test_two_signals_give_up_what_hangs(broker: MockBroker, group_id: str) -> No
         program.send_signal(signal.SIGINT)
         out, _ = program.communicate(timeout=20)
     assert program.returncode == 3
-    assert out == "forced\n"
-    assert time.monotonic() - began < 12.0
+    assert out == "forced stopped at once, as asked\n"
+    # Of which the client's close takes most; what hangs is not waited for again.
+    assert time.monotonic() - began < 0.3 + 2.0
     assert not any(broker.committed(group_id, "orders").values())
 
 
