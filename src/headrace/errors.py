@@ -216,13 +216,18 @@ class InternalFailure(FatalError):
 
 @final
 class ForcedStop(FatalError):
-    """The stop budget ran out. `abandoned` names the handlers that were still running; their records are redelivered."""
+    """The stop budget ran out, or a stop at once was asked for. `abandoned` names the handlers that still ran.
 
-    def __init__(self, timeout_s: float, abandoned: Sequence[str]) -> None:
+    Their records are redelivered.
+    """
+
+    def __init__(self, timeout_s: float, abandoned: Sequence[str], *, asked: bool = False) -> None:
         self.timeout_s = timeout_s
         self.abandoned = tuple(abandoned)
+        self.asked = asked
         names = ", ".join(self.abandoned) or "nothing that could be named"
-        super().__init__(f"stop took longer than {timeout_s:g} s; abandoned: {names}")
+        reason = "stopped at once, as asked" if asked else f"stop took longer than {timeout_s:g} s"
+        super().__init__(f"{reason}; abandoned: {names}")
 
 
 @final

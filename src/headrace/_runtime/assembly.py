@@ -56,6 +56,8 @@ CLOSE_SLICE_S = 2.0
 """What each part may take, at most, to close after the connection is closed."""
 CLOSE_SLICE_MIN_S = 0.1
 """What each part gets when the stop budget is spent: idle workers and loops need no more to end in order."""
+HARD_SLICE_S = 0.5
+"""What lifespans and the producer get in a hard stop; workers and loops get no more than the least."""
 
 
 class Assembly:
@@ -274,7 +276,10 @@ class Assembly:
             ("executors", self._close_executors),
             ("lifespans", lambda: self.lifespans.leave(self._slice_s())),
             ("producer", lambda: self._producer and self._producer.close(self._slice_s())),
-            ("handlers' loop", lambda: self._own_loop and self._own_loop.stop(self._slice_s())),
+            (
+                "handlers' loop",
+                lambda: self._own_loop and self._own_loop.stop(self._slice_s(CLOSE_SLICE_MIN_S)),
+            ),
             ("hooks", lambda: self.hooks.stop(self._slice_s())),
         ):
             try:
@@ -291,9 +296,11 @@ class Assembly:
             except RuntimeError:
                 continue  # The loop that waited is closed: nobody waits any more.
 
-    def _slice_s(self) -> float:
+    def _slice_s(self, hard_s: float = HARD_SLICE_S) -> float:
         """What the next part may take to close: of what is left of the stop budget, and a little in any case."""
         assert self._owner is not None
+        if self._owner.stop_hard.is_set():
+            return hard_s
         return max(CLOSE_SLICE_MIN_S, min(CLOSE_SLICE_S, self._owner.ends_by - self._surroundings.clock()))
 
     def _make_executors(
@@ -315,7 +322,7 @@ class Assembly:
 
     def _close_executors(self) -> None:
         for executor in self._executors:
-            executor.close(CLOSE_SLICE_S if self._owner is None else self._slice_s())
+            executor.close(CLOSE_SLICE_S if self._owner is None else self._slice_s(CLOSE_SLICE_MIN_S))
 
     def _handler_loop(
         self, subscriptions: Sequence[SubscriptionSettings], callers: asyncio.AbstractEventLoop | None

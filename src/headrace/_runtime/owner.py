@@ -41,6 +41,8 @@ PULSE_S = 0.02
 """How often executors are asked for chunks that are stuck behind a slow record."""
 SEEK_WAIT_S = 0.5
 """How long a seek may wait for a partition that was just assigned: one turn of the client's, which takes milliseconds."""
+HARD_CLOSE_S = 1.0
+"""What a hard stop grants for the last commit and for leaving the group: enough for a broker that answers."""
 REBUILD_BACKOFF_S = 1.0
 REBUILD_BACKOFF_MAX_S = 60.0
 
@@ -189,9 +191,10 @@ class Owner:
             self._move(AppTrigger.CONFIRMED, "confirmed" if confirmed else "unconfirmed")
         elif self.state is AppState.STARTING:
             self._move(AppTrigger.FATAL if self.fatal else AppTrigger.STOP, str(self.fatal or "asked"))
-        self._connection.close(max(0.5, deadline - self._clock()))
+        hard = self.stop_hard.is_set()
+        self._connection.close(HARD_CLOSE_S if hard else max(0.5, deadline - self._clock()))
         if forced and self.fatal is None:
-            self.fatal = ForcedStop(self._stop_timeout_s, self._running_names())
+            self.fatal = ForcedStop(self._stop_timeout_s, self._running_names(), asked=hard)
         self._move(AppTrigger.CLOSED_AFTER_FATAL if self.fatal else AppTrigger.CLOSED, "closed")
 
     # Connecting
