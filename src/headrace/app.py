@@ -379,9 +379,18 @@ class App:
 
 @contextmanager
 def started_elsewhere(
-    app: App, surroundings: Surroundings, commit: Commit, listener: Callable[[Notice], None]
+    app: App,
+    surroundings: Surroundings,
+    commit: Commit,
+    listener: Callable[[Notice], None],
+    watched: Callable[
+        [SubscriptionSettings, Callable[..., Any]], tuple[SubscriptionSettings, Callable[..., Any]]
+    ]
+    | None = None,
 ) -> Generator[Assembly]:
-    """Start `app` in other surroundings, for `headrace.testing`; afterwards it is as new, and can be started again.
+    """Start `app` in other surroundings, for trials and rehearsals; afterwards it is as new, and can be started again.
+
+    watched: what to start in place of each subscription and its handler.
 
     Until then everything that its handlers ask of the app, such as `app.produce`, happens in those surroundings. Raises
     `AppStateError` if the app was started already. The caller stops the assembly; what runs at the end is abandoned.
@@ -394,7 +403,11 @@ def started_elsewhere(
         trial.teller.listen(listener)
         app._assembly = trial
         try:
-            trial.start(app._subscriptions, None, lambda: 0.5, app)
+            subscriptions = [
+                (settings, handler) if watched is None else watched(settings, handler)
+                for settings, handler in app._subscriptions
+            ]
+            trial.start(subscriptions, None, lambda: 0.5, app)
         except BaseException:
             app._assembly = own
             raise

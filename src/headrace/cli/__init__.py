@@ -1,4 +1,4 @@
-"""The command line: `headrace run`, `demo`, `failures`, `produce`, `tail`, `lag`, `dead-letters`, `doctor`, `version`.
+"""The command line: `headrace run`, `demo`, `failures`, `rehearse`, `produce`, `tail`, `lag`, `dead-letters`, `doctor`, `version`.
 
 Decides nothing about Kafka: every command calls what the library offers. Invariant: an error is one line on stderr and
 an exit code of `exits`, whatever raised it; a traceback appears with `--debug`, or for a bug of ours.
@@ -23,6 +23,7 @@ from headrace.cli.failures import failures
 from headrace.cli.interrupts import interruptible
 from headrace.cli.lag import lag
 from headrace.cli.produce import produce
+from headrace.cli.rehearse import rehearse
 from headrace.cli.run import run
 from headrace.cli.tail import tail
 from headrace.cli.version import version
@@ -75,7 +76,12 @@ def command_line() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     line.callback(invoke_without_command=True)(_top)
-    commands: list[Callable[..., Exit]] = [run, demo, failures]  # these see to interrupts themselves
+    commands: list[Callable[..., Exit]] = [
+        run,
+        demo,
+        failures,
+        rehearse,
+    ]  # these see to interrupts themselves
     commands += [interruptible(produce), interruptible(tail), interruptible(lag)]
     commands += [interruptible(doctor), interruptible(version)]
     for command in commands:
