@@ -238,5 +238,5 @@ class ModelConsumer:
             self.reports.append(("_MAX_POLL_EXCEEDED", "the application did not poll in time"))
             self.membership.slept_too_long()
         # Not before it could have passed again; while it sleeps on, its next poll is what matters.
-        wait_s = limit_s - slept_s if slept_s < limit_s else limit_s
+        wait_s = max(0.001, limit_s - slept_s) if slept_s < limit_s else limit_s
         self._kernel.later(wait_s, "max poll interval", self._watch_sleep, self._process)

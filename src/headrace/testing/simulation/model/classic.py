@@ -269,7 +269,7 @@ class ClassicGroup:
                 return
             if known.joining is not None:
                 known.seen = self._kernel.now
-            if self._kernel.now - known.seen >= session_s:
+            if self._kernel.now >= known.seen + session_s:
                 self.remove(member)
             else:
                 known.timer = self._kernel.later(

@@ -233,7 +233,7 @@ class ConsumerGroup:
         def look() -> None:
             if self._members.get(name) is not member:
                 return
-            if self._kernel.now - member.seen >= session_s:
+            if self._kernel.now >= member.seen + session_s:
                 self.remove(name)
             else:
                 member.timer = self._kernel.later(
