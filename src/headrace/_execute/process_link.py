@@ -12,6 +12,7 @@ Threads: `state`, `lists` and what is counted belong to the executor's lock; pip
 from __future__ import annotations
 
 import marshal
+import signal
 import socket
 from collections import deque
 from contextlib import suppress
@@ -137,11 +138,15 @@ class WorkerLink:
                 # A worker must never outlive its app, even if the interpreter ends without close().
                 daemon=True,
             )
+            # Inherited: a Ctrl-C that reaches the whole foreground group waits until the worker has seen to it.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, process_worker.SIGNALS)
             try:
                 self.process.start()
             except BaseException:
                 self.pipe.close()
                 raise
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self.pipe.setblocking(False)
         assert self.process.pid is not None
         self.pid: int = self.process.pid

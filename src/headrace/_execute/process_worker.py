@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from headrace._execute.process_wire import WireRecord
     from headrace.subscriptions import OrderBy
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Blocked while a worker starts, until it has said what each means to it."""
 REPORT_EVERY_NS = 2_000_000
 """Ends are reported together for so long: longer handlers report each record, and a thousand workers' worth of no-ops
 cannot wake the parent more than 500 times a second each."""
@@ -83,6 +85,7 @@ def main(pipe: socket.socket, board: Any, lock: Lock, plan_blob: bytes) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cells = memoryview(board).cast("B").cast("q")
     signal.signal(signal.SIGTERM, partial(_on_terminate, cells))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     threading.Thread(target=_end_with_parent, name="headrace-parent-watch", daemon=True).start()
     with contextlib.ExitStack() as stack:
         try:

@@ -442,3 +442,42 @@ def test_an_interpreter_that_forgets_to_close_ends(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     done = subprocess.run([sys.executable, script], env=environment, timeout=WAIT_MAX_S, check=False)
     assert done.returncode == 0
+
+
+PROGRAM = """
+import signal
+from headrace import App
+from headrace.testing import run
+from users_handlers import handle
+
+signal.signal(signal.SIGINT, lambda *_: print("heard", flush=True))
+app = App("unused:1", "g")
+app.subscribe("orders", run_in="processes", workers=1)(handle)
+print(len(run(app, [("orders", b"k", b"v")]).handled), flush=True)
+"""
+SLOW_START = """
+import sys, time
+if "--multiprocessing-fork" in sys.orig_argv:
+    print("starting", flush=True)
+    time.sleep(1)
+"""
+
+
+def test_ctrl_c_while_a_worker_starts_is_the_parents_to_decide_about(tmp_path: Path) -> None:
+    """It reaches the whole foreground group, and a worker that imports its modules would die of it, with a traceback."""
+    (tmp_path / "users_handlers.py").write_text("def handle(record): pass\n")
+    (tmp_path / "sitecustomize.py").write_text(SLOW_START)
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "starting\n"
+        os.killpg(program.pid, signal.SIGINT)
+        out, err = program.communicate(timeout=30)
+    assert (out, err) == ("heard\n1\n", "")
+    assert program.returncode == 0
