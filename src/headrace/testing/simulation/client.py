@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     Taken = list[tuple[Place, list[Source]]]
 
 _CHECK_AGAIN_S = 0.1
+_DEAD_POLL_S = 0.001
 
 
 @final
@@ -146,6 +147,10 @@ class ModelClient:
             self._serve()
             taken = self._consume(1)
             if taken or consumer.reports or self._raised is not None or self._kernel.now >= deadline:
+                break
+            if consumer.fatal:
+                # A dead client says so at each poll, at once; a moment passes, or who polls on would poll for ever.
+                self._kernel.wait(min(deadline, self._kernel.now + _DEAD_POLL_S))
                 break
             consumer.waits(waiting=True)
             self._kernel.wait(deadline, lambda: consumer.ready)
