@@ -377,6 +377,12 @@ class App:
         return f"<App {self.settings.group_id} at {self.settings.bootstrap_servers}, {self.state.value}, pid {os.getpid()}>"
 
 
+def check_before_start(app: App) -> None:
+    """Raise what a start of `app` would refuse before it connects: `ConfigError` or `HandlerError`."""
+    app._require_subscriptions()
+    app._assembly.check(app._subscriptions)
+
+
 @contextmanager
 def started_elsewhere(
     app: App,

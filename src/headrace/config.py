@@ -6,10 +6,15 @@ is decided in `subscriptions`.
 
 from __future__ import annotations
 
+import difflib
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from headrace.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 def require_range(key: str, value: float, low: float, high: float) -> None:
@@ -30,6 +35,12 @@ def require_choice(key: str, value: object, choices: tuple[object, ...]) -> None
     """Raise `ConfigError` unless `value` is one of `choices`."""
     if value not in choices:
         raise ConfigError(key, value, "one of " + ", ".join(repr(choice) for choice in choices))
+
+
+def meant(name: str, names: Iterable[str]) -> str:
+    """The end of a complaint about a name that is unknown: the known one that it resembles, if there is one."""
+    close = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.75)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from headrace.config import require_choice
+from headrace._client.keys import CONSUMER_ONLY, PRODUCER_ONLY, SHARED
+from headrace.config import meant, require_choice
 from headrace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -87,60 +88,6 @@ _CLASSIC_ONLY: dict[str, str] = {
     "partition.assignment.strategy": "group.remote.assignor",
     "group.protocol.type": "nothing: it has no meaning there",
 }
-# librdkafka warns about keys of the other kind; one user dictionary serves all clients, so they are left out.
-_CONSUMER_ONLY = frozenset(
-    [
-        "check.crcs",
-        "consume.callback.max.messages",
-        "coordinator.query.interval.ms",
-        "fetch.error.backoff.ms",
-        "fetch.max.bytes",
-        "fetch.message.max.bytes",
-        "fetch.min.bytes",
-        "fetch.queue.backoff.ms",
-        "fetch.wait.max.ms",
-        "group.protocol.type",
-        "group.remote.assignor",
-        "heartbeat.interval.ms",
-        "isolation.level",
-        "max.partition.fetch.bytes",
-        "max.poll.interval.ms",
-        "max.poll.records",
-        "partition.assignment.strategy",
-        "queued.max.messages.kbytes",
-        "queued.min.messages",
-        "session.timeout.ms",
-        "stats_cb",
-        "throttle_cb",
-        "statistics.interval.ms",
-    ]
-)
-_PRODUCER_ONLY = frozenset(
-    [
-        "batch.num.messages",
-        "batch.size",
-        "compression.codec",
-        "compression.level",
-        "compression.type",
-        "delivery.timeout.ms",
-        "enable.gapless.guarantee",
-        "linger.ms",
-        "message.send.max.retries",
-        "message.timeout.ms",
-        "msg_order_cmp",
-        "partitioner",
-        "produce.offset.report",
-        "queue.buffering.backpressure.threshold",
-        "queue.buffering.max.kbytes",
-        "queue.buffering.max.messages",
-        "queue.buffering.max.ms",
-        "queuing.strategy",
-        "request.timeout.ms",
-        "retries",
-        "sticky.partitioning.linger.ms",
-        "transaction.timeout.ms",
-    ]
-)
 _SECRET = re.compile(
     r"password|secret|token|passphrase|credential|assertion|\.pem$|\.key$|sasl\.jaas|"
     r"sasl\.oauthbearer\.config",
@@ -202,7 +149,7 @@ def consumer_config(settings: ConnectionSettings, process: int = 0, connection: 
     config = {**_CONSUMER_DEFAULTS}
     if settings.group_protocol == "classic":
         config |= _CLASSIC_DEFAULTS
-    config |= _of_user(settings, _PRODUCER_ONLY)
+    config |= _of_user(settings, PRODUCER_ONLY)
     config["bootstrap.servers"] = settings.bootstrap_servers
     config["group.id"] = settings.group_id
     config["group.protocol"] = settings.group_protocol
@@ -217,7 +164,7 @@ def producer_config(settings: ConnectionSettings) -> dict[str, Any]:
     """The configuration of the process's producer: the same brokers and security."""
     config = {
         **_PRODUCER_DEFAULTS,
-        **_of_user(settings, _CONSUMER_ONLY),
+        **_of_user(settings, CONSUMER_ONLY),
         **_PRODUCER_SETTINGS,
     }
     if {"message.timeout.ms", "delivery.timeout.ms"} <= settings.librdkafka.keys():
@@ -235,7 +182,7 @@ def producer_config(settings: ConnectionSettings) -> dict[str, Any]:
 
 def admin_config(settings: ConnectionSettings) -> dict[str, Any]:
     """The configuration of an observer: the same brokers and security, and nothing else."""
-    config = _of_user(settings, _CONSUMER_ONLY | _PRODUCER_ONLY)
+    config = _of_user(settings, CONSUMER_ONLY | PRODUCER_ONLY)
     config["bootstrap.servers"] = settings.bootstrap_servers
     config.setdefault("client.id", "headrace-observer")
     return config
@@ -296,6 +243,8 @@ def refusal(error: Exception, config: Mapping[str, Any]) -> ConfigError:
     if match is None:
         return ConfigError("librdkafka", describe(config), f"what the client accepts: {_clean(text, config)}")
     key = match["key"]
+    if "No such" in text:
+        text += meant(key, CONSUMER_ONLY | PRODUCER_ONLY | SHARED)
     value = config.get(key)
     if is_secret(key) or "No such" in text:
         value = HIDDEN  # an unknown key may be a secret's, misspelt

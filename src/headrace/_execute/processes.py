@@ -166,7 +166,26 @@ def _plan_blob(
     handler: Callable[..., Any],
     resource: Callable[[], AbstractContextManager[Any]] | None,
 ) -> bytes:
-    """The plan as pickled: functions by module and qualified name. Raises `HandlerError` naming what cannot be."""
+    """The plan as pickled: functions by module and qualified name. Raises what `check_importable` does."""
+    check_importable(settings, handler, resource)
+    plan = Plan(
+        handler=handler,
+        order_by=settings.order_by,
+        batch=settings.batch is not None,
+        key_decoder=settings.key_decoder,
+        value_decoder=settings.value_decoder,
+        filter=settings.filter,
+        resource=resource,
+    )
+    return pickle.dumps(plan, 5)
+
+
+def check_importable(
+    settings: SubscriptionSettings,
+    handler: Callable[..., Any],
+    resource: Callable[[], AbstractContextManager[Any]] | None,
+) -> None:
+    """Raise `HandlerError` naming what a worker process could not import."""
     parts = {
         "the handler": handler,
         "key_decoder": settings.key_decoder,
@@ -182,16 +201,6 @@ def _plan_blob(
                 f"{what} cannot be imported in a worker process: define it at the top of a module ({error})"
             )
             raise HandlerError(settings.name, problem) from error
-    plan = Plan(
-        handler=handler,
-        order_by=settings.order_by,
-        batch=settings.batch is not None,
-        key_decoder=settings.key_decoder,
-        value_decoder=settings.value_decoder,
-        filter=settings.filter,
-        resource=resource,
-    )
-    return pickle.dumps(plan, 5)
 
 
 def _ticket(claim_list: ClaimList) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from headrace._core.engine import Engine
 from headrace._core.events import DeadLettered, PauseAsked, ResumeAsked
+from headrace._core.routing import Routing
 from headrace._core.states import AppState
 from headrace._core.tenure import Tenure
 from headrace._core.workload import Capacity
@@ -106,6 +107,18 @@ class Assembly:
     def began(self) -> bool:
         """Whether the app was started, ever."""
         return self._owner is not None
+
+    def check(self, subscriptions: Sequence[tuple[SubscriptionSettings, Callable[..., Any]]]) -> None:
+        """Raise what a start would refuse before it connects; starts and keeps nothing."""
+        from headrace._client.acceptance import check_accepted
+
+        Routing([settings for settings, _ in subscriptions])
+        for settings, handler in subscriptions:
+            if settings.run_in == "processes":
+                from headrace._execute.processes import check_importable
+
+                check_importable(settings, handler, self.worker_resource)
+        check_accepted(self._connection)
 
     def start(
         self,

@@ -18,6 +18,7 @@ from headrace import App
 from headrace._client.settings import ConnectionSettings, consumer_config, describe, producer_config
 from headrace._runtime.handlers import load
 from headrace._runtime.settings import flatten
+from headrace.app import check_before_start
 from headrace.cli.debugging import Debug
 from headrace.cli.exits import Exit, RunFailed
 from headrace.errors import FatalError, HandlerError, HeadraceError
@@ -38,7 +39,10 @@ def run(
     ],
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Print the resolved settings, secrets hidden; connect to nothing."),
+        typer.Option(
+            "--dry-run",
+            help="Check what can be checked without a broker, and print the resolved settings, secrets hidden.",
+        ),
     ] = False,
     log_level: Annotated[
         LogLevel, typer.Option(help="Level of the log on stderr, unless the module sets up logging itself.")
@@ -54,6 +58,7 @@ def run(
     if not app.subscriptions:
         raise HandlerError(target, "has no subscriptions; register handlers with @app.subscribe(...)")
     if dry_run:
+        check_before_start(app)
         print_settings(app)
         return Exit.OK
     logging.basicConfig(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -70,6 +71,56 @@ def test_what_cannot_be_run_is_one_line_and_code_2(
     err = capsys.readouterr().err
     assert complaint in err
     assert err.count("\n") == 1
+
+
+SECOND = """
+@app.subscribe("orders")
+def again(record: Record) -> None: ...
+"""
+NESTED = """
+def make():
+    def nested(record: Record) -> None: ...
+    return nested
+app.subscribe("parcels", run_in="processes")(make())
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "complaints"),
+    [
+        (APP + SECOND, ["topics = 'orders'", "one subscription only"]),
+        (APP + NESTED, ["make.<locals>.nested", "define it at the top of a module"]),
+        (APP.replace("client.id", "session.timout.ms"), ["did you mean 'session.timeout.ms'?"]),
+        (APP.replace("client.id", "linger"), ["linger"]),
+        (APP.replace("client.id", "ssl.ca.location").replace("{", "{'security.protocol': 'SSL', "), ["ssl.ca.location"]),
+    ],
+    ids=["overlap", "not importable", "misspelt", "unknown", "no certificate"],
+)  # fmt: skip
+def test_dry_run_finds_what_a_start_would_refuse(
+    module: Callable[[str], str], capsys: pytest.CaptureFixture[str], source: str, complaints: list[str]
+) -> None:
+    assert execute(["run", f"{module(source)}:app", "--dry-run"]) is Exit.USAGE
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    for complaint in complaints:
+        assert complaint in err
+    assert "hunter2" not in err
+
+
+def test_dry_run_connects_to_nothing_and_asks_for_no_token(
+    module: Callable[[str], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.3)
+        source = APP.replace("localhost:1", f"127.0.0.1:{server.getsockname()[1]}").replace(
+            "librdkafka={", 'librdkafka={"oauth_cb": lambda _: 1 / 0, "security.protocol": "SASL_PLAINTEXT", '
+            '"sasl.mechanisms": "OAUTHBEARER", '
+        )  # fmt: skip
+        assert execute(["run", f"{module(source)}:app", "--dry-run"]) is Exit.OK
+        assert capsys.readouterr().err == ""
+        with pytest.raises(TimeoutError):
+            server.accept()
 
 
 @pytest.mark.parametrize("target", ["billing", ":app", "billing:", "no_such_module:app"])

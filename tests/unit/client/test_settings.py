@@ -6,9 +6,11 @@ import logging
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaException, Producer
 
 from headrace._client.admin import Observer
 from headrace._client.consumer import KafkaClient
+from headrace._client.keys import CONSUMER_ONLY, PRODUCER_ONLY, SHARED
 from headrace._client.logs import QUIET_S, ClientLog
 from headrace._client.settings import (
     HIDDEN,
@@ -198,3 +200,22 @@ def test_log_lines_of_one_class_are_thinned_out_and_counted(caplog: pytest.LogCa
         "client-1 SASL: another class",
         "client-1 FAIL: still refused (59 like it since)",
     ]
+
+
+def test_names_that_are_suggested_exist() -> None:
+    """A key may be refused for its value, or for what is missing beside it, but not for its name."""
+    refusals: list[str] = []
+    for key in sorted(CONSUMER_ONLY | PRODUCER_ONLY | SHARED):
+        try:
+            Producer({key: "?"})
+        except KafkaException as refused:
+            refusals.append(str(refused))
+        except (TypeError, ValueError):
+            continue  # a callback that is none
+    assert len(refusals) > 30
+    assert [text for text in refusals if "No such configuration" in text] == []
+
+
+def test_a_misspelt_key_is_answered_with_the_one_that_was_meant() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean 'security\.protocol'\?"):
+        KafkaClient(settings({"securty.protocol": "SSL"}))
