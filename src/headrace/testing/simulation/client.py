@@ -146,7 +146,7 @@ class ModelClient:
         while True:
             self._serve()
             taken = self._consume(1)
-            if taken or consumer.reports or self._raised is not None or self._kernel.now >= deadline:
+            if taken or self._raised is not None or self._kernel.now >= deadline:
                 break
             if consumer.fatal:
                 # A dead client says so at each poll, at once; a moment passes, or who polls on would poll for ever.

@@ -151,7 +151,7 @@ class ModelConsumer:
     @property
     def ready(self) -> bool:
         """Whether a poll would find something."""
-        return bool(self.answers or self.callbacks or self.reports or self.fatal or self.fetcher.ready)
+        return bool(self.answers or self.callbacks or self.fatal or self.fetcher.ready)
 
     def waits(self, *, waiting: bool) -> None:
         """A poll begins to wait, or served something: time counts as slept only between."""

@@ -224,8 +224,9 @@ class Fetcher:
             return
         if code:
             self.broke(code)
+            self._asking = True  # nor is anything asked until then
             self._network.kernel.later(
-                self._network.settings.retry_backoff_s, "fetch again", self.wake, self._process
+                self._network.settings.retry_backoff_s, "fetch again", self._ask_again, self._process
             )
             return
         answers: list[Portion] = payload
@@ -242,6 +243,10 @@ class Fetcher:
                 partition.next_offset = answer.next_offset
                 partition.queued += len(answer.records)
                 self._queue.append(_Chunk(partition, answer.records, answer.next_offset))
+        self.wake()
+
+    def _ask_again(self) -> None:
+        self._asking = False
         self.wake()
 
     def _try_again(self, partition: Partition) -> None:

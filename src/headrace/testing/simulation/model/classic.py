@@ -205,9 +205,11 @@ class ClassicGroup:
 
     def load(self) -> None:
         """The coordinator is another one, or the same after a restart: it knows what was last stored."""
-        for member in self._members.values():
+        for member in list(self._members.values()):
             if member.timer is not None:
                 member.timer.cancel()
+            self._answer_join(member, "NOT_COORDINATOR")
+            self._answer_sync(member, "NOT_COORDINATOR")
         self._stop_timer()
         self._promised.clear()
         self.generation, self._leader, stored = self._stored

@@ -54,7 +54,7 @@ class Coordinator:
             call(reply)
 
     def move(self) -> None:
-        """Another broker takes the group over: it loads it, and nobody's open request is answered."""
+        """Another broker takes the group over and loads it; who waits for an answer is sent there."""
         network = self._network
         network.history.add(network.kernel.now, FaultBegan("coordinator_moves", self._name))
         self.moves += 1
