@@ -26,6 +26,14 @@ Kind = Literal[
     "killed",  # the member was killed
     "confirmed",  # what the broker held for a partition right after the kill; finished beyond it: `detail`
     "stopped",  # the member ended; `detail` is its exit code
+    "stopping",  # it was asked to end
+    "started",  # a process was started
+    "adrift",  # from now on the process may not know what the group decides: `detail` is why
+    "back",  # it can know again
+    "fault",  # a fault that is nobody's alone began: `detail` names it
+    "fault over",  # and ended
+    "generation",  # the group's log holds a new generation or group epoch: its number is the offset
+    "told",  # the runtime told this notice: its name, and its code
 ]
 
 
@@ -58,9 +66,9 @@ class Ledger:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def write(self, kind: Kind, **facts: Any) -> None:
-        """Append one line of now, of this member unless `facts` name another."""
-        whose: dict[str, Any] = {"member": self._member} | facts
-        line = Line(kind, time.monotonic(), time.time(), **whose)
+        """Append one line of now, of this member unless `facts` name another; they may name another time too."""
+        ours: dict[str, Any] = {"at": time.monotonic(), "wall": time.time(), "member": self._member}
+        line = Line(kind, **(ours | facts))
         told = {name: value for name, value in asdict(line).items() if value is not None}
         os.write(self._file, json.dumps(told).encode() + b"\n")
 

@@ -66,9 +66,13 @@ def async_handler(plan: Plan, ledger: Ledger) -> Callable[[Record[Any, Any]], An
     async def handle(record: Record[Any, Any]) -> None:
         facts = facts_of(record)
         ledger.write("start", **facts, attempt=record.attempt)
-        if record.raw_key == HANGS:
-            await asyncio.Event().wait()
-        await asyncio.sleep(pause_s(plan, record))
+        try:
+            if record.raw_key == HANGS:
+                await asyncio.Event().wait()
+            await asyncio.sleep(pause_s(plan, record))
+        except asyncio.CancelledError:
+            ledger.write("end", **facts, detail="cancelled")
+            raise
         ledger.write("end", **facts, detail=outcome_of(plan, record))
 
     return handle

@@ -1,0 +1,81 @@
+"""The ledgers of one run, read back from its folder: while it ends, or long after.
+
+Decides which file is whose; refuses to judge, but hands each group's lines to the judge.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.chaos.judge import judge, process_of
+from tests.chaos.report import handovers
+from tests.members.ledger import Reader
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.chaos.judge import Verdict
+    from tests.members.ledger import Line
+
+STOP_BUDGET_S = 30.0
+NO_GROUPS = {"acked.jsonl", "faults.jsonl"}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All lines of a run; `groups` by their names."""
+
+    acked: list[Line]
+    faults: list[Line]
+    groups: dict[str, list[Line]]
+
+    @classmethod
+    def read(cls, folder: Path) -> Evidence:
+        """From the folder of a run."""
+        files = sorted(path for path in folder.glob("*.jsonl") if path.name not in NO_GROUPS)
+        return cls(
+            Reader(folder / "acked.jsonl").refresh(),
+            Reader(folder / "faults.jsonl").refresh(),
+            {path.stem: Reader(path).refresh() for path in files},
+        )
+
+    def verdicts(self) -> list[Verdict]:
+        """One a group."""
+        return [judge(group, self.acked, lines, self.faults) for group, lines in self.groups.items()]
+
+    def troubles(self) -> list[str]:
+        """What no verdict says: a group of which nothing can be known, and stops that were not clean."""
+        found = [
+            f"no commit of {group} was found: nothing was judged"
+            for group, lines in self.groups.items()
+            if not any(line.kind == "committed" for line in lines)
+        ]
+        every = [line for lines in (self.faults, *self.groups.values()) for line in lines]
+        for line in every:
+            if line.kind == "stopped" and line.detail != "0" and not self._was_adrift(line):
+                found.append(
+                    f"stop: {line.member} ended with {line.detail} instead of 0, though it was undisturbed"
+                )
+        return found
+
+    def handovers(self) -> dict[str, list[float]]:
+        """By protocol and way of ending."""
+        rested: dict[str, list[float]] = {}
+        for group, lines in self.groups.items():
+            for how, values in handovers(lines, self.faults).items():
+                rested.setdefault(f"{group.partition('-')[0]}, {how}", []).extend(values)
+        return rested
+
+    def _was_adrift(self, stop: Line) -> bool:
+        """A member, or any broker, that was disturbed within a stop's budget may have had to leave without a word."""
+        return any(
+            stop.at - STOP_BUDGET_S <= line.at <= stop.at
+            and (
+                line.member == process_of(stop.member)
+                if line.kind in {"adrift", "back"}
+                else "broker" in line.detail
+            )
+            for line in self.faults
+            if line.kind in {"adrift", "back", "fault", "fault over"}
+        )

@@ -1,0 +1,201 @@
+"""The judge finds what is wrong: each doctored ledger has one thing that must not happen, and is called by its name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.chaos.judge import GRACE_S, Verdict, judge
+from tests.members.ledger import Line
+
+
+class Script:
+    """Ledgers written by hand: every line a tenth of a second after the one before, member "a" if none is named."""
+
+    def __init__(self) -> None:
+        self.acks: list[Line] = []
+        self.lines: list[Line] = []
+        self.faults: list[Line] = []
+        self.now = 0.0
+
+    def later(self, seconds: float) -> Script:
+        self.now += seconds
+        return self
+
+    def acked(self, *offsets: int, key: str | None = "k") -> Script:
+        self.acks += [self._line("acked", offset=offset, key=key) for offset in offsets]
+        return self
+
+    def say(self, kind: Any, offset: int = -1, member: str = "a", detail: str = "") -> Script:
+        self.lines.append(self._line(kind, offset=offset, member=member, detail=detail))
+        return self
+
+    def starts(self, offset: int, member: str = "a", key: str | None = "k") -> Script:
+        self.lines.append(self._line("start", offset=offset, member=member, key=key))
+        return self
+
+    def ends(self, offset: int, member: str = "a", detail: str = "ok") -> Script:
+        return self.say("end", offset, member, detail)
+
+    def ran(self, *offsets: int, member: str = "a", key: str | None = "k") -> Script:
+        for offset in offsets:
+            self.starts(offset, member, key).ends(offset, member)
+        return self
+
+    def fault(self, kind: Any, member: str = "a", detail: str = "freeze") -> Script:
+        self.faults.append(self._line(kind, member=member, detail=detail))
+        return self
+
+    def verdict(self) -> Verdict:
+        return judge("g", self.acks, self.lines, self.faults)
+
+    def _line(self, kind: Any, **facts: Any) -> Line:
+        self.now += 0.1
+        partition = -1 if kind in {"adrift", "back", "killed"} else 0
+        return Line(kind, self.now, 1e9 + self.now, topic="t", partition=partition, **facts)
+
+
+def script(*offsets: int, key: str | None = "k") -> Script:
+    """These records were produced, and "a" was given the partition."""
+    return Script().acked(*offsets, key=key).say("assigned", 0)
+
+
+def taken_over(*, offset: int, after_s: float = 6.5) -> Script:
+    """0 to 2 are produced; "a" finishes 0 and 1, of which 0 is committed, and is frozen; "b" takes over."""
+    frozen = script(0, 1, 2).ran(0, 1).say("committed", 1).fault("adrift").later(after_s)
+    return frozen.say("assigned", offset, "b")
+
+
+def test_a_good_run_has_no_anomaly() -> None:
+    """With a commit whose map is right, a clean handover, a record that failed at first, and an app's own late end."""
+    good = script(0, 1, 2, 3).ran(0, 1).say("committed", 2)
+    good.starts(2).ends(2, detail="raised").ran(2).say("committed", 3).say("revoked", 3, detail="clean")
+    good.say("assigned", 3, "b").ran(3, member="b").say("committed", 4)
+    verdict = good.verdict()
+    assert verdict.anomalies == []
+    assert (verdict.records, verdict.runs, verdict.commits) == (4, 5, 3)
+    assert not verdict.allowed
+
+
+@pytest.mark.parametrize(
+    ("doctored", "name"),
+    [
+        (script(0, 1, 2).ran(0, 2).say("committed", 3), "lost"),
+        (script(0, 1).ran(0).say("committed", 1), "stuck"),
+        (script(0).starts(0), "stuck"),
+        (script(0).ran(0, 0), "duplicate"),
+        # After a clean stop, though its commit was never seen: nothing excuses it.
+        (script(0).ran(0).say("revoked", 1, detail="clean").say("assigned", 0, "b").ran(0, member="b"), "duplicate"),
+        # After a kill, though confirmed: by the offset, and by the map.
+        (
+            script(0).ran(0).say("committed", 1).fault("killed").say("assigned", 0, "b").ran(0, member="b"),
+            "duplicate",
+        ),
+        (
+            script(0, 1, key=None).ran(1, key=None).say("committed", 0, detail="1").fault("killed")
+            .say("assigned", 0, "b").ran(0, 1, member="b", key=None),
+            "duplicate",
+        ),
+        # A kill of somebody else excuses nothing.
+        (
+            script(0).ran(0).fault("killed", "c").say("revoked", 1, detail="clean").say("assigned", 0, "b")
+            .ran(0, member="b"),
+            "duplicate",
+        ),
+        # A kill before the record began excuses nothing.
+        (script(0).fault("killed").ran(0).say("assigned", 0, "b").ran(0, member="b"), "duplicate"),
+        (taken_over(offset=0).ran(0, member="b"), "duplicate"),
+        (script(0, 1).starts(0).starts(1).ends(1).ends(0), "order"),
+        (script(0, 1).ran(1, 0), "order"),
+        (script(0).starts(0).say("assigned", 0, "b").ran(0, member="b").later(1.0).ends(0), "order"),
+        (script(0, 1).starts(0).ends(0, detail="raised").ran(1, 0), "order"),
+        (script(0, 1).ran(0).say("committed", 2).ran(1), "commit past unfinished"),
+        (script(0, 1, key=None).say("committed", 0, detail="1").ran(0, 1, key=None), "commit past unfinished"),
+        (script(0, 1).ran(0, 1).say("committed", 2).say("committed", 1), "commit went back"),
+        # Mended, but nobody noticed; noticed, but not mended.
+        (script(0).ran(0).say("committed", 1).say("committed", 0).say("committed", 1), "commit went back"),
+        (
+            script(0).ran(0).say("committed", 1).say("committed", 0).say("told", detail="commit_went_back")
+            .later(2.0).say("committed", 1),
+            "commit went back",
+        ),
+        (script(0).say("revoked", 0, detail="clean").ran(0), "zombie"),
+        (script(0).say("unconfirmed", 0, detail="lost").ran(0), "zombie"),
+        (script(0).say("assigned", 0, "b").ran(0), "zombie"),
+        (Script().acked(0).ran(0), "zombie"),
+        # It was adrift, but long ago.
+        (
+            script(0).fault("adrift").fault("back").later(GRACE_S + 1.0).say("assigned", 0, "b").ran(0),
+            "zombie",
+        ),
+        # It was adrift, but knows of its loss by now.
+        (
+            script(0).fault("adrift").say("assigned", 0, "b").fault("back").say("unconfirmed", detail="lost").ran(0),
+            "zombie",
+        ),
+        # A member of another process was adrift.
+        (script(0).fault("adrift", "c").say("assigned", 0, "b").ran(0).fault("back", "c"), "zombie"),
+        (script(0).ran(0, 7), "unknown record"),
+    ],
+)  # fmt: skip
+def test_a_doctored_ledger_is_called_by_the_name_of_its_fault(doctored: Script, name: str) -> None:
+    assert name in doctored.verdict().names()
+
+
+@pytest.mark.parametrize(
+    ("excused", "why"),
+    [
+        (
+            script(0).ran(0).fault("killed").say("assigned", 0, "b").ran(0, member="b"),
+            "repeated, unconfirmed when its member was killed",
+        ),
+        (taken_over(offset=1).ran(1, 2, member="b"), "repeated, unconfirmed when its member went adrift"),
+        (
+            taken_over(offset=1).ran(1, 2, member="b").fault("back").ran(2),
+            "started by a member that was adrift, after another was given it",
+        ),
+        (
+            script(0, 1).starts(0).fault("adrift").later(7.0).say("assigned", 0, "b").ran(0, 1, member="b")
+            .fault("back").ends(0),
+            "at once with a handler of a member that was adrift",
+        ),
+        # It took note of an assignment that it had slept through; the holder goes on.
+        (
+            script(0, 1).say("revoked", 0, detail="clean").say("assigned", 0, "b").fault("adrift").later(9.0).fault("back")
+            .say("assigned", 0).ran(0).say("unconfirmed", detail="lost").ran(1, member="b"),
+            "started by a member that was adrift, after another was given it",
+        ),
+        (
+            script(0).ran(0).say("unconfirmed", detail="lost").say("assigned", 0, "b").ran(0, member="b"),
+            "repeated, unconfirmed: lost",
+        ),
+        # The answer to the last commit came after the next holder had begun.
+        (
+            script(0).ran(0).say("revoked", 1, detail="clean").say("assigned", 0, "b").ran(0, member="b")
+            .say("unconfirmed", 1, detail="ILLEGAL_GENERATION"),
+            "repeated, unconfirmed: ILLEGAL_GENERATION",
+        ),
+        (
+            script(0).ran(0).say("committed", 1).say("committed", 0).say("told", detail="commit_went_back")
+            .say("committed", 1),
+            "commit went back after it had been given up, noticed and mended",
+        ),
+        (
+            script(0).ran(0).say("revoked", 0, detail="abandoned").say("assigned", 0, "b").ran(0, member="b"),
+            "repeated, its drain overran",
+        ),
+    ],
+)  # fmt: skip
+def test_what_could_not_be_helped_is_counted_by_its_reason(excused: Script, why: str) -> None:
+    verdict = excused.verdict()
+    assert verdict.anomalies == []
+    assert verdict.allowed[why] > 0
+
+
+def test_redelivery_of_what_no_handler_finished_is_no_repetition() -> None:
+    """Its member was killed in the midst of it, or a record without a key ran beside another."""
+    killed = script(0, 1).starts(0).fault("killed").say("assigned", 0, "b").ran(0, 1, member="b")
+    assert (killed.verdict().anomalies, killed.verdict().allowed.total()) == ([], 0)
+    unkeyed = script(0, 1, key=None).starts(0, key=None).starts(1, key=None).ends(1).ends(0)
+    assert unkeyed.verdict().anomalies == []
