@@ -287,6 +287,17 @@ class OffsetOutOfRange(Notice):
 
 
 @dataclass(frozen=True, slots=True)
+class BrokerAwaited(Notice):
+    """The start waits for a broker that has not answered yet. Told after a few seconds, then rarely."""
+
+    name: ClassVar[str] = "broker_awaited"
+    level: ClassVar[int] = WARNING
+    bootstrap_servers: str
+    waited_s: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class ClientFault(Notice):
     """The Kafka client reported an error that it deals with itself."""
 

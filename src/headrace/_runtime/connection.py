@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from headrace._runtime.parts import Parts
     from headrace.ports import Client, RebalanceListener
 
+AWAITED_FIRST_S = 3.0
+"""When a start that waits for a broker says so: a broker that restarts elsewhere has answered by then."""
+AWAITED_AGAIN_S = 60.0
 CHECK_SLICE_S = 1.0
 """How long a start waits for a broker before it looks whether it should stop."""
 
@@ -47,6 +50,7 @@ class Connection:
         assert self.client is not None
         clock, connect_s = self._parts.clock, self._parts.timeouts.connect_s
         began = clock()
+        tell_at = began + AWAITED_FIRST_S
         while not self._stop_asked.is_set():
             left_s = CHECK_SLICE_S if connect_s is None else began + connect_s - clock()
             try:
@@ -54,6 +58,10 @@ class Connection:
             except BrokerUnreachable as error:
                 if connect_s is not None and clock() - began >= connect_s:
                     raise BrokerUnreachable(error.bootstrap_servers, connect_s, error.detail) from None
+                if clock() >= tell_at:
+                    tell_at = clock() + AWAITED_AGAIN_S
+                    waited_s = round(clock() - began, 1)
+                    self._parts.tell(notices.BrokerAwaited(error.bootstrap_servers, waited_s, error.detail))
             else:
                 return
 
