@@ -182,7 +182,7 @@ class Owner:
             # Nothing drains without the loop. The group is told, so that it need not wait for the session to end.
             deadline = min(deadline, now + self._parts.timeouts.request_s)
         if self.state in (AppState.RUNNING, AppState.REBUILDING):
-            self._move(AppTrigger.FATAL if self.fatal else AppTrigger.STOP, str(self.fatal or "asked"))
+            self._move(AppTrigger.FATAL if self.fatal else AppTrigger.STOP, self._end_reason())
             forced = sound and not self._drain_all(deadline)
             self._move(AppTrigger.DRAINED, "forced" if forced else "drained" if sound else "not drained")
             if sound:
@@ -190,12 +190,15 @@ class Owner:
             confirmed = sound and self._engine.settled()
             self._move(AppTrigger.CONFIRMED, "confirmed" if confirmed else "unconfirmed")
         elif self.state is AppState.STARTING:
-            self._move(AppTrigger.FATAL if self.fatal else AppTrigger.STOP, str(self.fatal or "asked"))
+            self._move(AppTrigger.FATAL if self.fatal else AppTrigger.STOP, self._end_reason())
         hard = self.stop_hard.is_set()
         self._connection.close(HARD_CLOSE_S if hard else max(0.5, deadline - self._clock()))
         if forced and self.fatal is None:
             self.fatal = ForcedStop(self._stop_timeout_s, self._running_names(), asked=hard)
         self._move(AppTrigger.CLOSED_AFTER_FATAL if self.fatal else AppTrigger.CLOSED, "closed")
+
+    def _end_reason(self) -> str:
+        return type(self.fatal).__name__ if self.fatal else "asked"  # `app_failed` has told its text
 
     # Connecting
 

@@ -14,8 +14,9 @@ from typing import Annotated, Any, cast
 import typer
 from rich.console import Console
 
-from headrace import App
+from headrace import App, AppState
 from headrace._client.settings import ConnectionSettings, consumer_config, describe, producer_config
+from headrace._core.notices import AppFailed
 from headrace._runtime.handlers import load
 from headrace._runtime.settings import flatten
 from headrace.app import check_before_start
@@ -61,14 +62,22 @@ def run(
         check_before_start(app)
         print_settings(app)
         return Exit.OK
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(lambda line: not _tells_of_failed_start(line, app))
     logging.basicConfig(
-        level=log_level.name, stream=sys.stderr, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+        level=log_level.name, handlers=[handler], format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
     try:
         app.run()
     except FatalError as error:
         raise RunFailed(error) from error
     return Exit.OK
+
+
+def _tells_of_failed_start(line: logging.LogRecord, app: App) -> bool:
+    """Whether the command's last line will say the same, and at once: nothing has to be drained."""
+    told: object = line.args[0] if isinstance(line.args, tuple) and line.args else None
+    return isinstance(told, AppFailed) and app.state in {AppState.NEW, AppState.STARTING}
 
 
 def load_app(target: str) -> App:

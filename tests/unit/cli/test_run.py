@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +15,7 @@ from tests.unit.cli.conftest import APP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 def test_dry_run_prints_app_subscriptions_and_both_clients(
@@ -139,3 +142,18 @@ def test_an_app_that_finds_no_broker_fails_with_code_1(
     )
     assert execute(["run", f"{name}:app", "--log-level", "error"]) is Exit.FAILED
     assert "no broker answered" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_start_that_fails_tells_its_reason_once(module: Callable[[str], str], tmp_path: Path) -> None:
+    name = module(
+        APP.replace('"billing",', '"billing", timeouts=Timeouts(connect_s=0.1),')
+        .replace("import App", "import Timeouts, App")
+        .replace('"sasl.password": "hunter2", ', "")
+    )
+    command = [sys.executable, "-m", "headrace.cli", "run", f"{name}:app"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.count("no broker answered") == 1
+    assert ended.stderr.splitlines()[-1].startswith("error: no broker answered")
+    assert "reason=BrokerUnreachable" in ended.stderr
