@@ -314,19 +314,19 @@ class ModelClient:
         self._assignment.begin_callback()
         began = self._kernel.now
         if kind == "revoke":
-            self._tell(told.RevokeBegan(self._member, places))
+            self._tell(told.RevokeBegan(self._member, places, closing=self._closed))
         listener = self._listener
         if listener is not None:
             method: Callable[[Sequence[Place]], None] = getattr(listener, f"on_{kind}")
             self._guard(lambda: method(list(places)))
         if kind == "assign":
-            self._tell(told.Assigned(self._member, places))
+            self._tell(told.Assigned(self._member, places, self._kernel.now - began))
             self._guard(self._assignment.answer_assign)
             return
         if kind == "revoke":
             self._tell(told.RevokeReturned(self._member, places, self._kernel.now - began))
         else:
-            self._tell(told.LostReturned(self._member, places))
+            self._tell(told.LostReturned(self._member, places, self._kernel.now - began))
         self._guard(lambda: self._assignment.answer_revoke(places))
 
     def _guard(self, call: Callable[[], object]) -> None:
@@ -387,7 +387,7 @@ class ModelClient:
     def _rebalance_at_close(self, places: tuple[Place, ...]) -> None:
         """A static member keeps its partitions: only the listener hears of a revoke."""
         began = self._kernel.now
-        self._tell(told.RevokeBegan(self._member, places))
+        self._tell(told.RevokeBegan(self._member, places, closing=True))
         listener = self._listener
         if listener is not None:
             self._guard(lambda: listener.on_revoke(list(places)))

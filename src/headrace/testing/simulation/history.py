@@ -82,19 +82,21 @@ class MemberEnded:
 @final
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """The client's on_assign callback returned: these partitions are the member's."""
+    """The client's on_assign callback returned, `took_s` later: these partitions are the member's."""
 
     member: str
     places: tuple[TopicPartition, ...]
+    took_s: float = 0.0
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class RevokeBegan:
-    """The client's on_revoke callback is about to be called."""
+    """The client's on_revoke callback is about to be called; `closing`: because the client is being closed."""
 
     member: str
     places: tuple[TopicPartition, ...]
+    closing: bool = False
 
 
 @final
@@ -110,10 +112,11 @@ class RevokeReturned:
 @final
 @dataclass(frozen=True, slots=True)
 class LostReturned:
-    """The client's on_lost callback returned: the partitions were taken without asking."""
+    """The client's on_lost callback returned, `took_s` later: the partitions were taken without asking."""
 
     member: str
     places: tuple[TopicPartition, ...]
+    took_s: float = 0.0
 
 
 @final
@@ -129,24 +132,30 @@ class Fetched:
 @final
 @dataclass(frozen=True, slots=True)
 class HandlerStarted:
-    """A worker began this record."""
+    """A worker began this record. `run` numbers the runs of handlers in a history: the same for its end."""
 
     member: str
     place: TopicPartition
     offset: int
     key: bytes | None
     attempt: int
+    run: int = 0
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class HandlerEnded:
-    """The handler ended. outcome: "returned", "raised", "cancelled", "later" (RetryLater), "rejected" (Reject), "fatal"."""
+    """The handler ended, or died with its worker process.
+
+    outcome: "returned", "produced" (returned, but what it produced is not acknowledged yet), "raised", "cancelled",
+    "later" (RetryLater), "rejected" (Reject), "fatal" (what must stop the app), "died" (its process did).
+    """
 
     member: str
     place: TopicPartition
     offset: int
     outcome: str
+    run: int = 0
 
 
 @final
@@ -155,13 +164,14 @@ class Settled:
     """This record is finished, by what happened outside the core.
 
     how: "handled" (its handler returned), "acked" (record.ack() returned True), "filtered", "dead_lettered" (the broker
-    acknowledged the dead letter), "skipped" (given up as the user chose).
+    acknowledged the dead letter), "skipped" (given up as the user chose). `run`: of which run of its handler, 0 if of none.
     """
 
     member: str
     place: TopicPartition
     offset: int
     how: str
+    run: int = 0
 
 
 @final
@@ -177,11 +187,15 @@ class DeadLetterSent:
 @final
 @dataclass(frozen=True, slots=True)
 class CommitSent:
-    """The client sent a commit: (topic, partition, offset) each. in_flight: commits of this member unanswered, with this one."""
+    """The client sent a commit: (topic, partition, offset) each, and the metadata of each in the same order.
+
+    in_flight: commits of this member that are unanswered, with this one.
+    """
 
     member: str
     offsets: tuple[tuple[str, int, int], ...]
     in_flight: int
+    metadata: tuple[str, ...] = ()
 
 
 @final
@@ -239,7 +253,12 @@ class FaultBegan:
 @final
 @dataclass(frozen=True, slots=True)
 class FaultsOver:
-    """From here on nothing fails any more: all must finish within a bounded time (L1)."""
+    """From here on nothing fails any more: all must finish within a bounded time (L1).
+
+    stuck: records whose handler goes on failing or hanging all the same; they hold up their own lanes and nothing else.
+    """
+
+    stuck: tuple[tuple[str, int, int], ...] = ()
 
 
 @final

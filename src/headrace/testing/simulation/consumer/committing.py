@@ -64,7 +64,10 @@ class CommitSender:
         membership = self._membership
         self.open += 1
         offsets = tuple((asked.topic, asked.partition, asked.offset) for asked in requests)
-        membership.network.history.add(membership.kernel.now, CommitSent(membership.name, offsets, self.open))
+        metadata = tuple(asked.metadata for asked in requests)
+        membership.network.history.add(
+            membership.kernel.now, CommitSent(membership.name, offsets, self.open, metadata)
+        )
         self._try(_Commit(tuple(requests)))
 
     def _try(self, commit: _Commit) -> None:
