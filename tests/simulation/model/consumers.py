@@ -80,7 +80,11 @@ class Consumer:
         if self.unread:
             self.begin(sorted(self.unread))
         for fault in polled.faults:
-            if fault.kind == "offset_out_of_range" and fault.topic is not None and fault.partition is not None:
+            if (
+                fault.kind == "offset_out_of_range"
+                and fault.topic is not None
+                and fault.partition is not None
+            ):
                 place = (fault.topic, fault.partition)
                 start = self.client.earliest(place, 2.0)
                 self.client.reassign(place, start or 0)

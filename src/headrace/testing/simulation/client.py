@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Taken = list[tuple[Place, list[Source]]]
 
 _CHECK_AGAIN_S = 0.1
-_DEAD_POLL_S = 0.001
+_DEAD_POLL_S = 0.01
 
 
 @final

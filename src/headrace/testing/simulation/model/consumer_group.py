@@ -94,8 +94,8 @@ class ConsumerGroup:
             self._aim()
         told = member.told
         self._reconcile(beat.member, member, beat.owned)
-        # A full request asks for a full answer; so does a member that has not been told yet.
-        changed = member.assigned != told or beat.epoch == JOINS
+        # A full request is given a full answer: its sender may not have heard the last one.
+        changed = member.assigned != told or beat.names is not None
         member.told = member.assigned
         reply("", Beaten(member.epoch, member.assigned if changed else None))
 
