@@ -52,11 +52,12 @@ class Evidence:
             if not any(line.kind == "committed" for line in lines)
         ]
         every = [line for lines in (self.faults, *self.groups.values()) for line in lines]
-        for line in every:
-            if line.kind == "stopped" and line.detail != "0" and not self._was_adrift(line):
-                found.append(
-                    f"stop: {line.member} ended with {line.detail} instead of 0, though it was undisturbed"
-                )
+        unclean = [line for line in every if line.kind == "stopped" and line.detail != "0"]
+        found += [
+            f"stop: {line.member} ended with {line.detail} instead of 0, though it was undisturbed"
+            for line in unclean
+            if not self._was_adrift(line)
+        ]
         return found
 
     def handovers(self) -> dict[str, list[float]]:

@@ -10,6 +10,7 @@ Owner thread only.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from itertools import count, repeat
 from typing import TYPE_CHECKING, Any
 
@@ -216,8 +217,10 @@ class Custody:
             if fresh:
                 self._take_in(tenure, fresh, now)
             return
-        if ledger.restoring and _rewritten(sources, tenure.leader_epoch):
-            ledger.forget_restored()
+        if ledger.restoring:
+            covered = sources[: bisect_left(offsets, ledger.restored_until)]
+            if _rewritten(covered, tenure.leader_epoch):
+                ledger.forget_restored()
         restoring = ledger.restoring
         first = ledger.deliver(offsets)
         board.counters.fetched += len(offsets)
@@ -325,7 +328,10 @@ class Custody:
 
 
 def _rewritten(sources: Sequence[Source], map_epoch: int | None) -> bool:
-    """Whether these offsets were written after the offset map: by a leader that never had the records it speaks of."""
+    """Whether these offsets, of which the map speaks, were written after it: by a leader that had other records there.
+
+    What lies behind the map may well be of a newer leader: every restart of a broker makes one.
+    """
     if map_epoch is None:
         return False
     return any((source.leader_epoch() or 0) > map_epoch for source in sources)

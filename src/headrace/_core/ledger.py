@@ -148,7 +148,7 @@ class Ledger:
     def forget_restored(self) -> None:
         """Drop the rest of the restored map, so that what it covers is handled again.
 
-        Due when a record arrives whose leader epoch is newer than the map: its offset was given to another record.
+        Due when a record that the map covers arrives with a newer leader epoch: its offset was given to another record.
         """
         self._restored = None
 
@@ -191,6 +191,11 @@ class Ledger:
     def restoring(self) -> bool:
         """Whether a restored offset map still speaks of records that were not delivered again yet."""
         return self._restored is not None
+
+    @property
+    def restored_until(self) -> int:
+        """First offset of which the restored map says nothing; the position without a map."""
+        return self._position if self._restored is None else self._restored.horizon
 
     def is_finished(self, seq: int) -> bool:
         """Whether the record is finished."""
