@@ -20,7 +20,7 @@ from headrace._client.settings import ConnectionSettings
 from headrace._runtime.assembly import Assembly
 from headrace._runtime.completion import Completion
 from headrace._runtime.handlers import check_handler, name_of, resolve_kind, with_timeout_checked
-from headrace._runtime.process import own_process
+from headrace._runtime.process import own_process, refuse_while_loading
 from headrace._runtime.settings import AppSettings
 from headrace.config import Batching, Budgets, Commit, RetryPolicy, Timeouts
 from headrace.errors import AppStateError, ConfigError, WouldDeadlock
@@ -344,6 +344,7 @@ class App:
         return handler
 
     def _begin(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        refuse_while_loading()
         with self._lock:
             self._require_subscriptions()
             if self.settings.loop == "caller" and loop is None:

@@ -7,7 +7,6 @@ record would only fail in production.
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import typing
 from dataclasses import replace
@@ -103,23 +102,6 @@ def with_timeout_checked(settings: SubscriptionSettings, kind: Kind) -> Subscrip
             f"None for {settings.name}: a thread cannot be cancelled; use async def or run_in='processes'",
         )
     return replace(settings, run_in=kind)
-
-
-def load(target: str) -> Any:
-    """The object that `module:attribute` names; raises `HandlerError` with what is wrong."""
-    module_name, separator, attribute = target.partition(":")
-    if not separator or not module_name or not attribute:
-        raise HandlerError(target, "expected module:attribute, such as billing:app")
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ImportError as error:
-        raise HandlerError(target, f"cannot import {module_name!r}: {error}") from error
-    for part in attribute.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            raise HandlerError(target, f"module {module_name!r} has no {attribute!r}") from None
-    return found
 
 
 def _annotation(handler: Callable[..., Any], signature: inspect.Signature) -> Any:

@@ -25,7 +25,8 @@ from headrace.cli.connection import (
 from headrace.cli.debugging import Debug
 from headrace.cli.diagnosis import DEFAULT_STRATEGY, Finding, Grade
 from headrace.cli.exits import Exit
-from headrace.cli.run import connection_of, load_app
+from headrace.cli.loading import load_app
+from headrace.cli.run import connection_of
 from headrace.errors import BrokerUnreachable, HeadraceError, NotAuthorized
 
 if TYPE_CHECKING:

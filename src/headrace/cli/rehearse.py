@@ -46,10 +46,10 @@ def rehearse(
     by the environment variable HEADRACE_REHEARSAL=1. Only the broker and its security settings are replaced. Ends with a
     verdict from records kept beside the runtime: exit code 0 only if nothing stands against production.
     """
+    from headrace.cli.loading import load_app  # noqa: PLC0415 - see above
     from headrace.cli.rehearsal.course import Rehearsal, perform  # noqa: PLC0415 - loads the client library
     from headrace.cli.rehearsal.samples import from_file, made_up, topics_of  # noqa: PLC0415 - see above
     from headrace.cli.rehearsal.verdict import judge  # noqa: PLC0415 - see above
-    from headrace.cli.run import load_app  # noqa: PLC0415 - see above
 
     console = Console(highlight=False)
     app = load_app(target)

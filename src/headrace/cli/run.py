@@ -17,12 +17,12 @@ from rich.console import Console
 from headrace import App, AppState
 from headrace._client.settings import ConnectionSettings, consumer_config, describe, producer_config
 from headrace._core.notices import AppFailed
-from headrace._runtime.handlers import load
 from headrace._runtime.settings import flatten
 from headrace.app import check_before_start
 from headrace.cli.debugging import Debug
 from headrace.cli.exits import Exit, RunFailed
-from headrace.errors import FatalError, HandlerError, HeadraceError
+from headrace.cli.loading import load_app
+from headrace.errors import FatalError, HandlerError
 
 
 class LogLevel(Enum):
@@ -80,25 +80,6 @@ def _tells_of_failed_start(line: logging.LogRecord, app: App) -> bool:
     return isinstance(told, AppFailed) and app.state in {AppState.NEW, AppState.STARTING}
 
 
-def load_app(target: str) -> App:
-    """Import the app; raises `HandlerError` with what is wrong, whatever the module raised."""
-    # "" stands for the working directory, as it does for `python -m`; kept if it is there already.
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        found = load(target)
-    except HeadraceError:
-        raise  # a module may make its App wrongly, and that error names the setting
-    except Exception as error:
-        problem = f"importing it raised {type(error).__name__}: {error}"
-        raise HandlerError(target, problem) from error
-    except SystemExit as error:
-        raise HandlerError(target, f"importing it called sys.exit({error.code!r})") from error
-    if not isinstance(found, App):
-        raise HandlerError(target, f"is {_kind_of(found)}, not a headrace.App")
-    return found
-
-
 def connection_of(app: App) -> ConnectionSettings:
     """What the app tells its Kafka clients."""
     settings = app.settings
@@ -142,9 +123,3 @@ def _shown(value: object) -> str:
     if isinstance(value, type):
         return value.__qualname__
     return "none" if value is None else str(value)
-
-
-def _kind_of(found: object) -> str:
-    if callable(found) and not isinstance(found, type):
-        return "a function"
-    return f"a {type(found).__name__}" if not isinstance(found, type) else f"the class {found.__name__}"

@@ -51,14 +51,23 @@ def test_dry_run_hides_secrets(module: Callable[[str], str], capsys: pytest.Capt
     ("source", "attribute", "complaint"),
     [
         ("", "app", "has no 'app'"),
-        ("app = 1", "app", "is a int, not a headrace.App"),
+        ("app = 1", "app", "is an int, not a headrace.App"),
         ("def app(): ...", "app", "is a function, not a headrace.App"),
         ("from headrace import App as app", "app", "is the class App"),
         ("import no_such_package", "app", "No module named 'no_such_package'"),
-        ("1 / 0", "app", "ZeroDivisionError"),
-        ("def", "app", "SyntaxError"),
-        ("import sys; sys.exit(5)", "app", "sys.exit(5)"),
-        ("from headrace import App\napp = App('', 'g')", "app", "bootstrap_servers = ''"),
+        ("import math\nmath.inf / 0\n1 / 0", "app", ".py:2: importing it raised ZeroDivisionError"),
+        ("x = 1\ndef", "app", ".py:2: SyntaxError: invalid syntax"),
+        ("import json\njson.loads('')", "app", ".py:2: importing it raised JSONDecodeError"),
+        ("\nimport sys; sys.exit(5)", "app", ".py:2: importing it called sys.exit(5)"),
+        ("\nimport headrace.nowhere", "app", ".py:2: cannot import"),
+        ("from headrace import App\napp = App('', 'g')", "app", ".py:2: bootstrap_servers = ''"),
+        (APP + "app.run()", "app", ".py:6: run() or start() while"),
+        (APP + "app.run()", "app", 'behind `if __name__ == "__main__":`'),
+        (
+            APP + "import asyncio\nasync def main():\n    async with app: ...\nasyncio.run(main())",
+            "app",
+            "__main__",
+        ),
         ("from headrace import App\napp = App('b:1', 'g')", "app", "no subscriptions"),
         ("from headrace import App\napp = App('b:1', 'g', librdkafka={'acks': 1})", "app", "acks"),
     ],
@@ -124,6 +133,19 @@ def test_dry_run_connects_to_nothing_and_asks_for_no_token(
         assert capsys.readouterr().err == ""
         with pytest.raises(TimeoutError):
             server.accept()
+
+
+def test_an_installed_app_is_blamed_where_its_module_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not the library that it called, which is installed beside it."""
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "users_module_installed.py").write_text("\nimport users_module_library\n")
+    (folder / "users_module_library.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(folder)
+    assert execute(["run", "users_module_installed:app"]) is Exit.USAGE
+    assert "users_module_installed.py:2: importing it raised ZeroDivisionError" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("target", ["billing", ":app", "billing:", "no_such_module:app"])
