@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka.admin import AdminClient
 
 from tests.chaos.ports import free_ports, is_open
+from tests.kafka_server import EXIT_UNAVAILABLE, KafkaUnavailable
 
 if TYPE_CHECKING:
     from tests.chaos.reaper import Reaper
@@ -66,14 +67,19 @@ class Cluster:
         return ",".join(f"127.0.0.1:{node.proxied}" for node in self.nodes)
 
     def start(self) -> None:
-        """Format and start both; returns when both serve."""
+        """Format and start both; returns when both serve. Raises `KafkaUnavailable` where there can be none."""
         for node in self.nodes:
             self._write_settings(node)
             format_storage = [
                 str(SCRIPT), "tool", "kafka-storage", "format", "--cluster-id", CLUSTER_ID,
                 "--config", str(self._settings(node)),
             ]  # fmt: skip
-            subprocess.run(format_storage, check=True, capture_output=True, stdin=subprocess.DEVNULL)
+            done = subprocess.run(
+                format_storage, check=False, capture_output=True, stdin=subprocess.DEVNULL, text=True
+            )
+            if done.returncode == EXIT_UNAVAILABLE:
+                raise KafkaUnavailable(done.stderr.strip().splitlines()[-1].removeprefix("error: "))
+            assert done.returncode == 0, f"Kafka's storage could not be formatted:\n{done.stderr}"
         for node in self.nodes:
             self._launch(node)
         for node in self.nodes:

@@ -9,9 +9,10 @@ import pytest
 
 from headrace._core import events
 from headrace._core.effects import Dispatch
-from headrace._core.engine import Capacity, Engine
+from headrace._core.engine import Engine
 from headrace._core.finished import FinishedBeyond
 from headrace._core.offset_map import encode
+from headrace._core.workload import Capacity
 from headrace.config import Budgets, Commit
 from tests.unit.core.engine_model import Source
 from tests.unit.core.makers import TOPIC, make_settings
