@@ -7,8 +7,8 @@ has acknowledged everything before it, so that an interrupted replay repeats rec
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -66,21 +66,26 @@ def list_letters(
 
     settings = connection(bootstrap_servers, librdkafka)
     bounds = _bounds(Observer(settings), topic, timeout_s)
-    found: list[Stored] = []
+    found: list[tuple[Stored, Origin]] = []
+    strangers = 0
     with Reader(settings) as reader:
         reader.begin({place: start for place, (start, _) in bounds.items()})
         for records in reader.read_to({place: end for place, (_, end) in bounds.items()}, timeout_s):
-            found += records
+            letters = [(record, origin) for record in records if (origin := origin_of(record)) is not None]
+            strangers += len(records) - len(letters)
+            found += letters
             if count is not None and len(found) >= count:
                 found = found[:count]
                 break
     if as_json_lines:
-        for record in found:
-            typer.echo(json.dumps(as_json(record) | {"origin": _origin_json(record)}, ensure_ascii=False))
+        for record, origin in found:
+            typer.echo(json.dumps(as_json(record) | {"origin": asdict(origin)}, ensure_ascii=False))
         return Exit.OK
     if found:
         typer.echo(columns(("dead letter", "when", "from", "tries", "key", "error"), list(_rows(found))))
-    typer.echo(f"{len(found)} dead letters in {topic}")
+    letters_text = "1 dead letter" if len(found) == 1 else f"{len(found)} dead letters"
+    left_out = f"; left out: {strangers} without the headers of one" if strangers else ""
+    typer.echo(f"{letters_text} in {topic}{left_out}")
     return Exit.OK
 
 
@@ -228,14 +233,13 @@ def _bounds(observer: Observer, topic: str, timeout_s: float) -> dict[TopicParti
     return observer.offsets([(topic, partition) for partition in range(partitions)], timeout_s)
 
 
-def _rows(records: list[Stored]) -> Iterator[tuple[object, ...]]:
+def _rows(letters: list[tuple[Stored, Origin]]) -> Iterator[tuple[object, ...]]:
     seen: set[Origin] = set()
-    for record in records:
-        headers, origin = dict(record.headers), origin_of(record)
+    for record, origin in letters:
+        headers = dict(record.headers)
         again = " (again)" if origin in seen else ""
-        if origin is not None:
-            seen.add(origin)
-        place = f"{origin.topic}[{origin.partition}]@{origin.offset}{again}" if origin else "?"
+        seen.add(origin)
+        place = f"{origin.topic}[{origin.partition}]@{origin.offset}{again}"
         kind = printable(headers.get(names.ERROR_TYPE) or b"?").rpartition(".")[2]
         problem = f"{kind}: {printable(headers.get(names.ERROR_MESSAGE) or b'')}"
         if len(problem) > ERROR_CHARS_MAX:
@@ -243,13 +247,6 @@ def _rows(records: list[Stored]) -> Iterator[tuple[object, ...]]:
         tries = printable(headers.get(names.ATTEMPTS) or b"?")
         letter = f"[{record.partition}]@{record.offset}"
         yield letter, moment(record.timestamp_ms), place, tries, printable(record.key, 40), problem
-
-
-def _origin_json(record: Stored) -> dict[str, Any] | None:
-    origin = origin_of(record)
-    if origin is None:
-        return None
-    return {"topic": origin.topic, "partition": origin.partition, "offset": origin.offset}
 
 
 def _place(record: Stored) -> str:

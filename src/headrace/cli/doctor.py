@@ -27,7 +27,7 @@ from headrace.cli.diagnosis import DEFAULT_STRATEGY, Finding, Grade
 from headrace.cli.exits import Exit
 from headrace.cli.loading import load_app
 from headrace.cli.run import connection_of
-from headrace.errors import BrokerUnreachable, HeadraceError, NotAuthorized
+from headrace.errors import HeadraceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ def doctor(
 ) -> Exit:
     """Check client, cluster, topics and group.
 
-    Exit code 0 if nothing is a problem, else 1.
+    Exit code 0 if nothing is a problem, 1 if something is, 2 if no broker could be asked.
     """
     consumed, written = list(topics or []), list[str]()
     if target is None:
@@ -87,13 +87,7 @@ def _examine(
 
     yield from diagnosis.of_installation(client_versions(), _installed_beside())
     observer, inspector = Observer(settings), Inspector(settings)
-    try:
-        cluster = observer.cluster(timeout_s)
-    except (BrokerUnreachable, NotAuthorized) as error:
-        yield Finding(
-            Grade.PROBLEM, "cluster", str(error).partition(";")[0], "check address, network and security"
-        )
-        return
+    cluster = observer.cluster(timeout_s)
     speech = broker_speech(settings, timeout_s)
     yield from diagnosis.of_cluster(cluster, speech, settings.group_protocol)
     there = inspector.topics(timeout_s)

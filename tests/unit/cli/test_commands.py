@@ -108,6 +108,13 @@ def test_an_unreachable_broker_is_one_line_without_settings_of_an_app(
     assert "Timeouts" not in err
 
 
+def test_doctor_cannot_begin_without_a_broker(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["doctor", "-b", "localhost:1", "--timeout", "0.1"]) is Exit.USAGE
+    out, err = capsys.readouterr()
+    assert out.startswith("ok      client:")
+    assert err.startswith("error: no broker answered at localhost:1")
+
+
 def test_debug_shows_the_traceback_wherever_it_stands(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (["--debug", "run", "no_colon"], ["run", "no_colon", "--debug"]):
         assert execute(arguments) is Exit.USAGE
