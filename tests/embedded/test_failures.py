@@ -49,7 +49,7 @@ NAIVE_FAILED = {
     "faststream": [
         r"records, manual commit +✗ 5\d of 200 tried",
         r"the consuming task +✗ ended by REBALANCE_IN_PROGRESS",
-        r"still in the group +✗ yes: [1-9]",
+        r"its heartbeats since +✗ [1-9]\d*: still a member",
         r"lost, automatic commit +✗ 5 of 5",
     ],
 }

@@ -41,7 +41,7 @@ ACTS: Final[Mapping[str, Act]] = MappingProxyType(
         ),
         "faststream": Act(
             "FastStream 0.5.0 to 0.5.3 on aiokafka",
-            "A commit refused in a rebalance ends the only consuming task; the member stays in the group.",
+            "A commit refused in a rebalance ends the only consuming task, in silence.",
             faststream.play,
         ),
     }

@@ -106,7 +106,7 @@ class Naive:
 
 def play(stage: Stage) -> Verdict:
     """The look-alike with manual and with automatic commits, then Headrace."""
-    stage.tell(f"naive, manual commit: after {REFUSED_FROM} records the broker says {REFUSAL}")
+    stage.tell(f"naive, manual commit: a commit is answered {REFUSAL}")
     manual = _naive(stage, auto_commit=False)
     stage.tell(f"its task {manual.ended_by or 'lives'}; {manual.tried} of {RECORDS} records were tried")
     stage.tell("naive, automatic commit: the same refusals, and a few records fail once")
@@ -219,7 +219,7 @@ def _rows(manual: Naive, automatic: Naive, ours: Ours) -> tuple[Row, ...]:
             Cell(f"{ours.handled} of {RECORDS} handled", ours.handled == RECORDS),
         ),
         Row("the consuming task", Cell(manual.ended_by or "lives", bool(manual.ended_by))),
-        Row("still in the group", Cell(f"yes: {manual.heartbeats} heartbeats since", manual.heartbeats > 0)),
+        Row("its heartbeats since", Cell(f"{manual.heartbeats}: still a member", manual.heartbeats > 0)),
         Row(
             "lost, automatic commit",
             Cell(

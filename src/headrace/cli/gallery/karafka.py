@@ -96,10 +96,10 @@ class Naive:
 
 def play(stage: Stage) -> Verdict:
     """The naive form until a reader breaks, then Headrace under the same rebalances."""
-    stage.tell("naive: rebalances change a dictionary, metrics iterate it; a member comes and goes")
+    stage.tell("naive: metrics iterate a dictionary that rebalances change")
     naive = _naive(stage)
     stage.tell(naive.error or f"nothing broke in {naive.elapsed_s:.0f} s")
-    stage.tell("Headrace: the same rebalances; readers add up each snapshot that they read")
+    stage.tell("Headrace: under the same rebalances readers add up each snapshot")
     return Verdict(_rows(naive, _headrace(stage)))
 
 
