@@ -9,7 +9,7 @@ Decides only from what producers, handlers, brokers and the doer of faults wrote
 | duplicate | a record was started again after a handler returned for it, and either nothing excuses that, or the commit its new holder began from called it finished |
 | order | records of one key at once or out of order, by members who could know better |
 | commit past unfinished | an accepted commit, or its map, covers a record that no handler had finished |
-| commit went back | a later commit of a partition is lower than an earlier one, and its member did not notice and commit anew within `MENDED_WITHIN_S` |
+| commit went back | (named once, not for each record that is repeated for it) a later commit of a partition is lower than an earlier one, and its member did not notice and commit anew within `MENDED_WITHIN_S` |
 | zombie | a handler started on a partition that its member had given back, or that another member was given, and the member could know |
 | unknown record | a handler ran a record that no producer had acknowledged |
 
@@ -328,11 +328,17 @@ class _Judgement:
         if began_from is not None and (offset < began_from.offset or offset in _beyond(began_from)):
             self._say("duplicate", offset, f"{told}, though commit {began_from.offset} called it finished")
             return
+        if began_from is not None and began_from.offset < self._highest_until(began_from):
+            self.verdict.allowed["repeated, since a commit had gone back (see there)"] += 1
+            return
         excuse = self._excuse(before, after)
         if excuse is None:
             self._say("duplicate", offset, told)
         else:
             self.verdict.allowed[excuse] += 1
+
+    def _highest_until(self, commit: Line) -> int:
+        return max(other.offset for other in self.story.commits if other.wall <= commit.wall)
 
     def _committed_before(self, given: Line) -> Line | None:
         """The commit that this assignment began from."""

@@ -193,6 +193,14 @@ def test_what_could_not_be_helped_is_counted_by_its_reason(excused: Script, why:
     assert verdict.allowed[why] > 0
 
 
+def test_a_commit_that_went_back_is_named_once_and_not_for_each_record_it_repeats() -> None:
+    """The new holder began from it, as it must."""
+    back = script(0, 1).ran(0, 1).say("committed", 2).say("revoked", 2, detail="clean").say("committed", 0)
+    verdict = back.say("assigned", 0, "b").ran(0, 1, member="b").verdict()
+    assert verdict.names() == {"commit went back"}
+    assert verdict.allowed == {"repeated, since a commit had gone back (see there)": 2}
+
+
 def test_redelivery_of_what_no_handler_finished_is_no_repetition() -> None:
     """Its member was killed in the midst of it, or a record without a key ran beside another."""
     killed = script(0, 1).starts(0).fault("killed").say("assigned", 0, "b").ran(0, 1, member="b")
