@@ -229,6 +229,7 @@ class ModelClient:
         """See `ports.Client`. A partition whose fetcher does not run is assigned anew at once: no real time passes here."""
         del timeout_s
         self._enter()
+        self._tell(told.Sought(self._member, partition, offset))
         self._assignment.seek(partition, offset, 0.0)
 
     def positions(self, partitions: Sequence[Place]) -> dict[Place, int]:
@@ -262,7 +263,8 @@ class ModelClient:
                 found = self._leader.resolve(asked)
                 done("" if found is not None else "UNKNOWN_TOPIC_OR_PART", found)
 
-            if self._network.down or self._network.strikes("request_lost", "ListOffsets"):
+            network = self._network
+            if network.down or self._process in network.silenced or network.strikes("request_lost"):
                 return False
             self._kernel.later(2 * self._network.way_s(), "ListOffsets", answered, self._process)
             return True
@@ -317,8 +319,7 @@ class ModelClient:
             self._tell(told.RevokeBegan(self._member, places, closing=self._closed))
         listener = self._listener
         if listener is not None:
-            method: Callable[[Sequence[Place]], None] = getattr(listener, f"on_{kind}")
-            self._guard(lambda: method(list(places)))
+            self._guard(partial(getattr(listener, f"on_{kind}"), list(places)))
         if kind == "assign":
             self._tell(told.Assigned(self._member, places, self._kernel.now - began))
             self._guard(self._assignment.answer_assign)

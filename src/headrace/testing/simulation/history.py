@@ -223,8 +223,17 @@ class CommitAnswered:
 
 @final
 @dataclass(frozen=True, slots=True)
+class SeekWanted:
+    """The user asked to move a partition; `Sought` follows when it was moved."""
+
+    member: str
+    place: TopicPartition
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class Sought:
-    """The user sought (member set), or an operator reset the group's offset (member empty)."""
+    """The client moved a partition as it was told (member set), or an operator reset the group's offset (member empty)."""
 
     member: str
     place: TopicPartition
@@ -317,6 +326,7 @@ Entry = (
     | CommitSent
     | CommitApplied
     | CommitAnswered
+    | SeekWanted
     | Sought
     | PauseAsked
     | FaultBegan

@@ -1,0 +1,217 @@
+"""What the history has shown so far of partitions, members and their tenures, as far as promises are about it.
+
+Decides which records are unfinished and which may come again; refuses to call anything a violation. Invariants: only
+what happened outside the core is taken in; a record counts as settled only for the tenure that ran it, and only while
+that tenure was the partition's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from headrace.ports import TopicPartition
+    from headrace.testing.invariants.rules import TopicRules
+
+TenureState = Literal["held", "usurped", "closed"]
+"""Usurped: the group gave the partition to another, and its holder has not been told."""
+
+LANE_OF_ALL: Final = b""
+
+
+@final
+@dataclass(slots=True, eq=False)
+class Run:
+    """A handler at work on one record."""
+
+    member: str
+    tenure: Tenure
+    offset: int
+    number: int
+    outlived: bool = False
+    """Its tenure is over: who owns the partition now need not wait for it."""
+
+
+@final
+@dataclass(slots=True, eq=False)
+class SentCommit:
+    """A commit as the client sent it."""
+
+    at: float
+    tenures: dict[TopicPartition, Tenure]
+    offsets: dict[TopicPartition, tuple[int, str]]
+    answered: bool = False
+
+
+@final
+@dataclass(slots=True, eq=False)
+class Tenure:
+    """One partition on one member, from assign to revoke, loss or seek."""
+
+    member: str
+    place: TopicPartition
+    restored: frozenset[int]
+    state: TenureState = "held"
+    fetched: set[int] = field(default_factory=set[int])
+    position: int | None = None
+    # By offset: how its last run ended, None while it runs.
+    outcomes: dict[int, str | None] = field(default_factory=dict[int, "str | None"])
+    # By offset: when it was settled, and how.
+    settled: dict[int, tuple[float, str]] = field(default_factory=dict[int, tuple[float, str]])
+    runs: list[Run] = field(default_factory=list[Run])
+    # What the newest commit that was sent covers.
+    sent_at: float = -1.0
+    sent_to: int = 0
+    sent_map: frozenset[int] = frozenset()
+
+    def covered_by_sent(self, offset: int) -> bool:
+        """Whether the newest commit that was sent says that this record is finished."""
+        return offset < self.sent_to or offset in self.sent_map
+
+
+@final
+@dataclass(slots=True, eq=False)
+class Partition:
+    """One partition's log and what the group did with it."""
+
+    place: TopicPartition
+    rules: TopicRules
+    # Visible records that exist, with their keys, oldest first.
+    records: dict[int, bytes | None] = field(default_factory=dict[int, "bytes | None"])
+    end: int = 0
+    start: int = 0
+    # Nothing is promised of records below; None until the group's first start is known.
+    origin: int | None = 0
+    unsettled: set[int] = field(default_factory=set[int])
+    settled: set[int] = field(default_factory=set[int])
+    started: set[int] = field(default_factory=set[int])
+    # Settled records that may come again: unconfirmed when their tenure ended.
+    may_repeat: set[int] = field(default_factory=set[int])
+    committed: int | None = None
+    kept: frozenset[int] = frozenset()
+    tenure: Tenure | None = None
+    sought_at: float | None = None
+    # Made anew, so that offsets mean other records; or the user chose to pass over what retention left.
+    unpromised: bool = False
+
+    def produced(self, offset: int, key: bytes | None, *, visible: bool) -> None:
+        """A record is there to be read."""
+        if offset < self.end:
+            self.made_anew()
+        self.end = offset + 1
+        if visible:
+            self.records[offset] = key
+            self.unsettled.add(offset)
+
+    def removed(self, start: int, offset: int | None) -> None:
+        """Records are gone."""
+        gone = [each for each in self.records if each < start] if offset is None else [offset]
+        self.start = max(self.start, start)
+        for each in gone:
+            self.records.pop(each, None)
+            self.unsettled.discard(each)
+        if self.rules.ends_after_retention and gone:
+            self.unpromised = True
+
+    def made_anew(self) -> None:
+        """The topic was deleted and made again: nothing that was known holds, and commits may be of either."""
+        self.unpromised = True
+        self.records.clear()
+        self.end = self.start = 0
+        self.origin = 0
+        for known in (self.unsettled, self.settled, self.started, self.may_repeat):
+            known.clear()
+        self.committed, self.kept = None, frozenset()
+
+    def begins_at(self, offset: int) -> None:
+        """The group's first start, where that is not the log's."""
+        if self.origin is None:
+            self.origin = offset
+            self.unsettled = {each for each in self.unsettled if each >= offset}
+
+    def sought(self, offset: int, now: float) -> None:
+        """From here on everything from `offset` on is to be handled, whether it was before or not."""
+        self.origin = offset
+        self.sought_at = now
+        self.unsettled = {each for each in self.records if each >= offset}
+        self.settled = {each for each in self.settled if each < offset}
+        self.started = {each for each in self.started if each < offset}
+        self.may_repeat.clear()
+
+    def covered(self, offset: int) -> bool:
+        """Whether what is committed says that this record is finished."""
+        return (self.committed is not None and offset < self.committed) or offset in self.kept
+
+    def unsettled_between(self, start: int | None, end: int) -> list[int]:
+        """Unfinished records from `start` (None: from the origin) up to and without `end`."""
+        if self.origin is None:
+            return []
+        low = max(self.origin, start if start is not None else self.origin)
+        return sorted(each for each in self.unsettled if low <= each < end)
+
+    def lane_at(self, offset: int) -> bytes | None:
+        """The lane of a record that exists."""
+        return self.lane(self.records.get(offset))
+
+    def lane(self, key: bytes | None) -> bytes | None:
+        """Which records wait for each other; None for one that waits for none."""
+        match self.rules.order_by:
+            case "key":
+                return None if key is None else b"key " + key
+            case "partition":
+                return LANE_OF_ALL
+            case "none":
+                return None
+
+    def close(self, tenure: Tenure, state: TenureState) -> None:
+        """Its tenure is over, or was taken from it: what it settled and nobody confirmed may come again."""
+        tenure.state = state
+        if self.tenure is tenure:
+            self.tenure = None
+        self.may_repeat.update(each for each in tenure.settled if not self.covered(each))
+        for run in tenure.runs:
+            run.outlived = True
+
+
+@final
+@dataclass(slots=True, eq=False)
+class Member:
+    """One life of a process with one app."""
+
+    name: str
+    alive: bool = True
+    ended: bool = False
+    tenures: dict[TopicPartition, Tenure] = field(default_factory=dict["TopicPartition", Tenure])
+    runs: dict[tuple[TopicPartition, int], Run] = field(
+        default_factory=dict[tuple["TopicPartition", int], Run]
+    )
+    # By run and partition: the assignment in which it was handed to its handler.
+    ran: dict[tuple[int, TopicPartition], Tenure] = field(
+        default_factory=dict[tuple[int, "TopicPartition"], Tenure]
+    )
+    commits: list[SentCommit] = field(default_factory=list[SentCommit])
+    stop_at: float | None = None
+    stop_hard: bool = False
+    callback_at: float | None = None
+    closing: bool = False
+    freezes: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
+    seeks_wanted: set[TopicPartition] = field(default_factory=set["TopicPartition"])
+    snapshot_drained: bool = True
+    blamed: set[str] = field(default_factory=set[str])
+
+    def frozen_since(self, since: float, now: float) -> float:
+        """How much of this time it did nothing, because it was frozen."""
+        total, counted = 0.0, since
+        for began, until in sorted(self.freezes):
+            low, high = max(began, counted), min(until, now)
+            if high > low:
+                total += high - low
+                counted = high
+        return total
+
+    def held(self) -> Iterator[Tenure]:
+        """Its tenures that are not closed."""
+        return (tenure for tenure in self.tenures.values() if tenure.state != "closed")

@@ -1,0 +1,329 @@
+"""S1 to S5: what must never happen to records and commits, judged at each entry of a history.
+
+Decides what is a violation of these and what is a permitted exception; the exceptions are the ones that
+`docs/guarantees.md` names. Refuses to know time limits. Invariant: a violation is told once, with what shows it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, final
+
+from headrace.testing.invariants.evidence import Run, SentCommit, Tenure
+from headrace.testing.invariants.map_reader import read_map
+from headrace.testing.invariants.order import out_of_order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headrace.ports import TopicPartition
+    from headrace.testing.invariants.evidence import Member, Partition
+    from headrace.testing.invariants.rules import Bounds, Promise
+    from headrace.testing.simulation import history as told
+
+DRAIN_SHARE = 0.5
+"""A stop spends a little more than half of its budget on waiting for handlers; a revoke at most half of the poll interval."""
+
+
+@final
+class Safety:
+    """The part of the judge that knows records, order and commits."""
+
+    __slots__ = ("_blame", "_bounds", "_members", "_place", "duplicates", "outlived")
+
+    def __init__(
+        self,
+        members: dict[str, Member],
+        place: Callable[[TopicPartition], Partition],
+        bounds: Bounds,
+        blame: Callable[[Promise, str], None],
+    ) -> None:
+        self._members = members
+        self._place = place
+        self._bounds = bounds
+        self._blame = blame
+        self.duplicates = 0
+        """Records that were started again although they were settled, each of them permitted."""
+        self.outlived = 0
+        """Handlers that outlived their partition's tenure."""
+
+    # Partitions come and go
+
+    def assigned(self, member: Member, entry: told.Assigned) -> None:
+        """A tenure begins; what others still believe to hold was taken from them."""
+        for place in entry.places:
+            partition = self._place(place)
+            old = partition.tenure
+            if old is not None:
+                partition.close(old, "closed" if old.member == member.name else "usurped")
+            partition.tenure = member.tenures[place] = Tenure(member.name, place, partition.kept)
+
+    def revoke_returned(self, member: Member, entry: told.RevokeReturned, now: float) -> None:
+        """S5 and S3: let go before the deadline only what is drained and in a commit."""
+        early = self._is_early(member, entry.took_s, now)
+        for place in entry.places:
+            tenure = member.tenures.get(place)
+            if tenure is None or tenure.state == "closed":
+                continue
+            if early and tenure.state == "held":
+                self._check_drained(tenure, now)
+            self.close(tenure)
+
+    def close(self, tenure: Tenure) -> None:
+        """It is over for its member too."""
+        self.outlived += sum(not run.outlived for run in tenure.runs)
+        self._place(tenure.place).close(tenure, "closed")
+
+    def _is_early(self, member: Member, took_s: float, now: float) -> bool:
+        """Whether there was time left to wait for handlers."""
+        bounds = self._bounds
+        if member.stop_hard or member.frozen_since(now - bounds.max_poll_interval_s, now) > 0:
+            return False
+        if member.closing:
+            # Without a stop it is closed because it broke: that is a loss.
+            return member.stop_at is not None and now - member.stop_at < bounds.stop_s * DRAIN_SHARE
+        return took_s < min(bounds.drain_s, bounds.max_poll_interval_s / 4) * 0.9
+
+    def _check_drained(self, tenure: Tenure, now: float) -> None:
+        partition = self._place(tenure.place)
+        if partition.rules.guarantee != "at_least_once" or partition.unpromised:
+            return
+        where = _name(tenure.place)
+        if tenure.runs:
+            running = sorted(run.offset for run in tenure.runs)
+            self._blame("S5", f"{tenure.member} gave {where} back while handlers ran on {running}")
+            return
+        missing = [
+            offset
+            for offset, (at, how) in sorted(tenure.settled.items())
+            if not (
+                partition.covered(offset) or tenure.covered_by_sent(offset) or _too_late(tenure, at, how, now)
+            )
+        ]
+        if missing:
+            self._blame("S5", f"{tenure.member} gave {where} back; its last commit leaves out {missing}")
+
+    def fetched(self, member: Member, entry: told.Fetched) -> None:
+        """S2: a tenure reads on from where the group is, and leaves nothing out."""
+        partition = self._place(entry.place)
+        tenure = member.tenures.get(entry.place)
+        if tenure is None or tenure.state == "closed":
+            return
+        partition.begins_at(entry.offsets[0])
+        if (
+            tenure.state == "held"
+            and partition.rules.guarantee == "at_least_once"
+            and not partition.unpromised
+        ):
+            brought = set(entry.offsets)
+            passed = [
+                each
+                for each in partition.unsettled_between(tenure.position, entry.offsets[-1])
+                if each not in brought
+            ]
+            if passed:
+                self._blame("S2", f"{member.name} passed over {_name(entry.place)} {passed}, unfinished")
+        tenure.fetched.update(entry.offsets)
+        tenure.position = max(tenure.position or 0, entry.offsets[-1] + 1)
+
+    # Handlers
+
+    def started(self, member: Member, entry: told.HandlerStarted) -> None:
+        """S3, S4, S5 at the start of a handler."""
+        partition = self._place(entry.place)
+        tenure = member.tenures.get(entry.place)
+        what = f"{member.name} started {_name(entry.place)} {entry.offset}"
+        if tenure is None or tenure.state == "closed" or member.ended:
+            self._blame("S4", f"{what}, which is not its own (any more)")
+            return
+        if entry.offset not in tenure.fetched:
+            self._blame("S4", f"{what}, handed over in an earlier assignment")
+        weaker = partition.rules.guarantee != "at_least_once"
+        if partition.rules.guarantee == "at_most_once" and not partition.unpromised:
+            if partition.committed is None or entry.offset >= partition.committed:
+                self._blame("S1", f"{what} before its commit, though at most once was promised")
+            if entry.offset in partition.started:
+                self._blame("S5", f"{what} again, though at most once was promised")
+        runs = [run for each in self._members.values() for run in each.runs.values()]
+        wrong = out_of_order(partition, tenure, entry, runs)
+        if wrong is not None:
+            self._blame("S3", f"{what} {wrong}")
+        if not weaker and not partition.unpromised:
+            self._check_repeat(partition, tenure, entry.offset, what)
+        partition.started.add(entry.offset)
+        tenure.outcomes[entry.offset] = None
+        run = Run(member.name, tenure, entry.offset, entry.run, outlived=tenure.state == "usurped")
+        member.runs[entry.place, entry.offset] = run
+        member.ran[entry.run, entry.place] = tenure
+        tenure.runs.append(run)
+
+    def _check_repeat(self, partition: Partition, tenure: Tenure, offset: int, what: str) -> None:
+        if offset in tenure.settled:
+            self._blame("S5", f"{what}, which it had finished in this assignment")
+        elif offset in partition.settled and tenure.state == "held":
+            if offset not in partition.may_repeat:
+                self._blame("S5", f"{what} again, though its end was confirmed")
+            self.duplicates += 1
+            partition.may_repeat.discard(offset)
+
+    def ended(self, member: Member, entry: told.HandlerEnded) -> None:
+        """A handler is not at work any more."""
+        run = member.runs.pop((entry.place, entry.offset), None)
+        if run is not None:
+            run.tenure.runs.remove(run)
+            run.tenure.outcomes[entry.offset] = entry.outcome
+
+    def settled(self, member: Member, entry: told.Settled, tenure: Tenure | None, now: float) -> None:
+        """A record is finished, for the tenure that ran it: after that was over, for nobody, and it is handled again."""
+        partition = self._place(entry.place)
+        if tenure is None:
+            return
+        if tenure.state != "held":
+            if entry.how == "acked" and tenure.state == "closed":
+                self._blame(
+                    "S4",
+                    f"{member.name} took an acknowledgement of {_name(entry.place)} {entry.offset}"
+                    " for a partition that it had let go",
+                )
+            return
+        tenure.settled.setdefault(entry.offset, (now, entry.how))
+        partition.settled.add(entry.offset)
+        partition.unsettled.discard(entry.offset)
+
+    # Commits
+
+    def commit_sent(self, member: Member, entry: told.CommitSent, now: float) -> None:
+        """S4: only for what is ours; and one at a time, or a retry inside the client could overtake."""
+        offsets: dict[TopicPartition, tuple[int, str]] = {}
+        tenures: dict[TopicPartition, Tenure] = {}
+        metadata = entry.metadata or ("",) * len(entry.offsets)
+        for (topic, number, offset), text in zip(entry.offsets, metadata, strict=True):
+            place = (topic, number)
+            tenure = member.tenures.get(place)
+            if tenure is None or tenure.state == "closed":
+                self._blame("S4", f"{member.name} committed {_name(place)} {offset}, which is not its own")
+                continue
+            offsets[place] = (offset, text)
+            tenures[place] = tenure
+            tenure.sent_at, tenure.sent_to = now, offset
+            tenure.sent_map = self._map_of(place, offset, text)
+        open_ones = [each for each in member.commits if not each.answered]
+        patient = [each for each in open_ones if now - each.at < self._bounds.commit_timeout_s]
+        if entry.in_flight > 1 and patient and member.callback_at is None:
+            self._blame("S4", f"{member.name} sent a commit while one was {now - patient[-1].at:.3f} s old")
+        member.commits.append(SentCommit(now, tenures, offsets))
+
+    def commit_answered(self, member: Member, entry: told.CommitAnswered) -> None:
+        """The oldest commit that fits is answered."""
+        for commit in member.commits:
+            if not commit.answered and commit.offsets.get(entry.place, (-1, ""))[0] == entry.offset:
+                commit.answered = True
+                return
+
+    def commit_applied(self, member: Member | None, entry: told.CommitApplied, now: float) -> None:
+        """S1 and S4 at what the coordinator wrote."""
+        partition = self._place(entry.place)
+        sent = None if member is None else self._sent(member, entry)
+        if entry.before is None:
+            partition.begins_at(entry.offset)
+        kept = self._map_of(entry.place, entry.offset, entry.metadata)
+        if not partition.unpromised:
+            self._check_back(partition, sent, entry, now)
+            older = self._before_seek(partition, sent)
+            if partition.rules.guarantee == "at_least_once" and not older:
+                self._check_finished(partition, sent, entry, kept)
+        partition.committed, partition.kept = entry.offset, kept
+        partition.may_repeat = {each for each in partition.may_repeat if not partition.covered(each)}
+        tenure = partition.tenure
+        if tenure is not None and not tenure.fetched:
+            tenure.restored = kept
+
+    def _before_seek(self, partition: Partition, sent: SentCommit | None) -> bool:
+        """Whether this commit was on its way when the partition was moved."""
+        if sent is None or partition.sought_at is None or sent.at > partition.sought_at:
+            return False
+        return sent.tenures[partition.place].state == "closed"
+
+    def sought(self, member: Member | None, entry: told.Sought, now: float) -> None:
+        """The user moved a partition, or retention did, or an operator while nobody held it."""
+        partition = self._place(entry.place)
+        tenure = partition.tenure
+        if member is None:
+            if tenure is None:
+                partition.sought(entry.offset, now)
+                partition.committed, partition.kept = entry.offset, frozenset()
+            return
+        tenure = member.tenures.get(entry.place)
+        if tenure is None or tenure.state != "held":
+            return
+        gone = tenure.position is not None and tenure.position < partition.start
+        fresh = tenure.position is None
+        if not (entry.place in member.seeks_wanted or gone or fresh or partition.unpromised):
+            self._blame("S2", f"{member.name} moved {_name(entry.place)} to {entry.offset} unasked")
+        member.seeks_wanted.discard(entry.place)
+        partition.close(tenure, "closed")
+        partition.sought(entry.offset, now)
+        partition.tenure = member.tenures[entry.place] = Tenure(member.name, entry.place, frozenset())
+
+    def _check_back(
+        self, partition: Partition, sent: SentCommit | None, entry: told.CommitApplied, now: float
+    ) -> None:
+        if entry.before is None or entry.offset >= entry.before:
+            return
+        partition.may_repeat.update(each for each in partition.settled if entry.offset <= each < entry.before)
+        if partition.sought_at is not None:
+            return
+        # An answer that never came made it send again: which of the two is written last is the network's choice.
+        if sent is not None and now - sent.at >= self._bounds.commit_timeout_s:
+            return
+        self._blame(
+            "S4",
+            f"{entry.member} committed {_name(entry.place)} {entry.offset}, back from {entry.before}",
+        )
+
+    def _check_finished(
+        self, partition: Partition, sent: SentCommit | None, entry: told.CommitApplied, kept: frozenset[int]
+    ) -> None:
+        what = f"{entry.member} committed {_name(entry.place)} {entry.offset}"
+        passed = partition.unsettled_between(None, entry.offset)
+        tenure = None if sent is None else sent.tenures.get(entry.place)
+        if tenure is not None:
+            passed += [
+                each
+                for each in sorted(tenure.fetched)
+                if (each < entry.offset or each in kept)
+                and each in partition.records
+                and each not in tenure.settled
+                and each not in tenure.restored
+                and each not in passed
+            ]
+        if passed:
+            promise: Promise = "S1"
+            if tenure is not None and not any(each in tenure.fetched for each in passed):
+                promise = "S2"
+            self._blame(promise, f"{what}, beyond {passed}, unfinished")
+        false = sorted(each for each in kept if each in partition.unsettled)
+        if false:
+            self._blame("S2", f"{what}; its map calls {false} finished, which are not")
+
+    def _map_of(self, place: TopicPartition, offset: int, metadata: str) -> frozenset[int]:
+        try:
+            return read_map(metadata, offset)
+        except (ValueError, IndexError) as wrong:
+            self._blame("S2", f"a commit of {_name(place)} {offset} has an unreadable map: {wrong}")
+            return frozenset()
+
+    def _sent(self, member: Member, entry: told.CommitApplied) -> SentCommit | None:
+        """The newest commit that says this: a repeat of an older one says the same."""
+        for commit in reversed(member.commits):
+            if commit.offsets.get(entry.place) == (entry.offset, entry.metadata):
+                return commit
+        return None
+
+
+def _too_late(tenure: Tenure, at: float, how: str, now: float) -> bool:
+    """Whether a user's acknowledgement came when the last commit was being made: it is taken in later, or never."""
+    return how == "acked" and at >= min(tenure.sent_at, now - 0.05)
+
+
+def _name(place: TopicPartition) -> str:
+    return f"{place[0]}[{place[1]}]"
