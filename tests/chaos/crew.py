@@ -139,6 +139,17 @@ class Crew:
                 found.append((running.label, code, running.log.read_text(errors="replace")[-2000:]))
         return found
 
+    def revive(self, label: str) -> None:
+        """Start a process anew in the place of one that ended by itself, as a supervisor would."""
+        for name, running in tuple(self._running.items()):
+            if running.label == label and self.locks[name].acquire(blocking=False):
+                try:
+                    if self._running.get(name) is running:
+                        self._ended(running)
+                        self.start(name)
+                finally:
+                    self.locks[name].release()
+
     def close(self) -> None:
         """Kill what still runs."""
         for running in self._running.values():

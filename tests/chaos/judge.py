@@ -39,6 +39,8 @@ CLOCK_SLACK_S = 0.03
 """Between a broker's time of day, in whole milliseconds, and ours; and between a worker's last look and its line."""
 MENDED_WITHIN_S = 1.0
 """A commit that was given up as unanswered may be written after a newer one: the newer is to be written again at once."""
+STOP_UNCONFIRMED = "stop_unconfirmed"
+"""What a member says when its stop goes on without an answer to the last commit."""
 NEVER = float("inf")
 
 
@@ -119,7 +121,11 @@ def process_of(member: str) -> str:
 class _Troubles:
     """When which process was adrift, or died."""
 
-    def __init__(self, lines: Iterable[Line]) -> None:
+    def __init__(self, lines: Iterable[Line], own: Iterable[Line]) -> None:
+        """`lines` of the ledger of faults; `own` of the group's."""
+        self.unconfirmed_stops = {
+            line.member for line in own if line.kind == "told" and line.detail == STOP_UNCONFIRMED
+        }
         self.adrift: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self.killed: dict[str, float] = {}
         began: dict[tuple[str, str], float] = {}
@@ -153,7 +159,7 @@ class _Troubles:
 def judge(group: str, acked: Iterable[Line], lines: Sequence[Line], faults: Iterable[Line]) -> Verdict:
     """Judge one group: `lines` are its own ledger, commits included; `acked` and `faults` are everybody's."""
     verdict = Verdict(group)
-    troubles = _Troubles(faults)
+    troubles = _Troubles(faults, lines)
     verdict.generations = len({line.offset for line in lines if line.kind == "generation"})
     verdict.told.update(line.detail for line in lines if line.kind == "told")
     stories = _stories(acked, lines)
@@ -355,6 +361,8 @@ class _Judgement:
             return "repeated, unconfirmed when its member was killed"
         if self.troubles.is_adrift(before.member, since, until):
             return "repeated, unconfirmed when its member went adrift"
+        if before.member in self.troubles.unconfirmed_stops:
+            return "repeated, its member could not confirm its last commit when it stopped"
         for line in self.story.custody:
             if line.member != before.member or line.at < since:
                 continue

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from headrace import ForcedStop
 from headrace._core import notices
+from tests.chaos.judge import STOP_UNCONFIRMED
 from tests.members.ledger import Ledger
 from tests.members.plan import Plan
 from tests.members.program import FORCED_EXIT_CODE, make_app
@@ -80,6 +81,8 @@ def app_of(plan: Plan, ledger: Ledger) -> App:
     app = make_app(plan, ledger)
 
     def tell(notice: Notice) -> None:
+        if isinstance(notice, notices.StateChanged) and notice.reason == "unconfirmed":
+            ledger.write("told", detail=STOP_UNCONFIRMED)
         if isinstance(notice, TOLD):
             facts = notice.facts()
             code = facts.get("code") or facts.get("reason") or ""

@@ -195,6 +195,7 @@ class _Course:
                 if ("died", 0, label) not in self._told:
                     self._told.add(("died", 0, label))
                     self._troubles.append(f"died: {label} ended by itself with {code}:\n{log}")
+                crew.revive(label)
 
     def _tell_stall(self, stall: Stall, now: float) -> None:
         known = (stall.group, stall.partition, stall.who)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.judge import GRACE_S, Verdict, judge
+from tests.chaos.judge import GRACE_S, STOP_UNCONFIRMED, Verdict, judge
 from tests.members.ledger import Line
 
 
@@ -180,6 +180,11 @@ def test_a_doctored_ledger_is_called_by_the_name_of_its_fault(doctored: Script, 
             script(0).ran(0).say("committed", 1).say("committed", 0).say("told", detail="commit_went_back")
             .say("committed", 1),
             "commit went back after it had been given up, noticed and mended",
+        ),
+        (
+            script(0).ran(0).say("told", detail=STOP_UNCONFIRMED).say("revoked", 1, detail="clean")
+            .say("assigned", 0, "b").ran(0, member="b"),
+            "repeated, its member could not confirm its last commit when it stopped",
         ),
         (
             script(0).ran(0).say("revoked", 0, detail="abandoned").say("assigned", 0, "b").ran(0, member="b"),
