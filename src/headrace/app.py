@@ -16,13 +16,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from headrace._client.settings import ConnectionSettings
+from headrace._client.settings import ConnectionSettings, checked_librdkafka
 from headrace._runtime.assembly import Assembly
 from headrace._runtime.completion import Completion
 from headrace._runtime.handlers import check_handler, name_of, resolve_kind, with_timeout_checked
 from headrace._runtime.process import own_process, refuse_while_loading
 from headrace._runtime.settings import AppSettings
-from headrace.config import Batching, Budgets, Commit, RetryPolicy, Timeouts
+from headrace.config import Batching, Budgets, Commit, RetryPolicy, Timeouts, known_names, require_function
 from headrace.errors import AppStateError, ConfigError, WouldDeadlock
 from headrace.subscriptions import SubscriptionSettings
 
@@ -57,6 +57,7 @@ class App:
     Raises `ConfigError` for a setting that cannot be meant.
     """
 
+    @known_names("App")
     def __init__(
         self,
         bootstrap_servers: str,
@@ -73,7 +74,7 @@ class App:
         self.settings = AppSettings(
             bootstrap_servers,
             group_id,
-            dict(librdkafka or {}),
+            {} if librdkafka is None else checked_librdkafka(librdkafka),
             group_protocol,
             instance_id,
             Commit() if commit is None else commit,
@@ -95,6 +96,7 @@ class App:
 
     # What to consume
 
+    @known_names("@app.subscribe")
     def subscribe(
         self,
         *topics: str,
@@ -190,12 +192,14 @@ class App:
     def lifespan(self, manager: F) -> F:
         """Enter this context manager (a function of the app, sync or async) before the first record, leave it after the last."""
         self._not_started("lifespan()")
+        require_function("lifespan", manager)
         self._assembly.lifespans.append(manager)
         return manager
 
     def worker_resource(self, manager: F) -> F:
         """Enter this context manager once in every worker (thread, event loop, process); see `headrace.worker_resource()`."""
         self._not_started("worker_resource()")
+        require_function("worker_resource", manager)
         if self._assembly.worker_resource is not None:
             raise ConfigError(
                 "worker_resource", manager, "one per app; combine them with contextlib.ExitStack"
@@ -333,6 +337,7 @@ class App:
 
     def listen(self, listener: Callable[[Notice], None]) -> None:
         """Call `listener` with every notice, on the runtime's threads: it must be quick and thread-safe."""
+        require_function("listen", listener)
         self._assembly.teller.listen(listener)
 
     def _register(self, given: SubscriptionSettings, handler: F) -> F:
@@ -359,6 +364,7 @@ class App:
 
     def _add_hook(self, kind: str, hook: F) -> F:
         self._not_started(f"on_{kind}()")
+        require_function(f"on_{kind}", hook)
         self._assembly.hooks.add(kind, hook)
         return hook
 

@@ -7,14 +7,22 @@ is decided in `subscriptions`.
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 from headrace.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+HIDDEN = "********"
+"""Shown in place of a value that is, or may be, secret."""
 
 
 def require_range(key: str, value: float, low: float, high: float) -> None:
@@ -37,12 +45,42 @@ def require_choice(key: str, value: object, choices: tuple[object, ...]) -> None
         raise ConfigError(key, value, "one of " + ", ".join(repr(choice) for choice in choices))
 
 
+def require_function(key: str, value: object) -> None:
+    """Raise `ConfigError` unless `value` can be called."""
+    if not callable(value):
+        raise ConfigError(key, value, "a function")
+
+
 def meant(name: str, names: Iterable[str]) -> str:
     """The end of a complaint about a name that is unknown: the known one that it resembles, if there is one."""
     close = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.75)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def known_names(of: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorate a function that takes settings by name: one that it does not know is a `ConfigError`, as a bad value is."""
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        names = inspect.signature(function).parameters.keys() - {"self"}
+
+        @functools.wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+            for name in kwargs.keys() - names:
+                # Its value is not shown: it may be a secret, misplaced.
+                raise ConfigError(name, HIDDEN, f"a setting of {of}{meant(name, names)}")
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate
+
+
+def _settings(made: type[T]) -> type[T]:
+    made.__init__ = known_names(made.__name__)(made.__init__)  # type: ignore[method-assign] # the same, checked
+    return made
+
+
+@_settings
 @dataclass(frozen=True, slots=True)
 class Commit:
     """When finished offsets are committed.
@@ -74,6 +112,7 @@ class Commit:
         require_range("Commit.alert_after_s", self.alert_after_s, 0.1, 86_400)
 
 
+@_settings
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How a failed record is tried again: from memory, with exponential backoff and jitter, finitely.
@@ -99,11 +138,14 @@ class RetryPolicy:
         require_range("RetryPolicy.backoff_factor", self.backoff_factor, 1, 100)
         require_range("RetryPolicy.backoff_max_s", self.backoff_max_s, 0, 86_400)
         require_range("RetryPolicy.jitter", self.jitter, 0, 1)
-        for kind in self.fatal:
-            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-                raise ConfigError("RetryPolicy.fatal", kind, "exception types")
+        kinds: object = self.fatal
+        if not isinstance(kinds, tuple) or not all(map(_is_exception_type, cast("tuple[object]", kinds))):
+            raise ConfigError(
+                "RetryPolicy.fatal", kinds, "a tuple of exception types, such as (ValueError, KeyError)"
+            )
 
 
+@_settings
 @dataclass(frozen=True, slots=True)
 class Batching:
     """How records are gathered for a handler that takes a `Batch`.
@@ -120,6 +162,7 @@ class Batching:
         require_range("Batching.wait_s", self.wait_s, 0, 3600)
 
 
+@_settings
 @dataclass(frozen=True, slots=True)
 class Budgets:
     """Limits on what one connection holds in memory. Reaching one pauses intake; nothing is dropped.
@@ -148,6 +191,7 @@ class Budgets:
         require_count("Budgets.parked_records_max", self.parked_records_max, 1, 10_000_000)
 
 
+@_settings
 @dataclass(frozen=True, slots=True)
 class Timeouts:
     """Bounds on every wait.
@@ -176,3 +220,7 @@ class Timeouts:
         require_range("Timeouts.request_s", self.request_s, 0.1, 300)
         require_range("Timeouts.hung_after_s", self.hung_after_s, 0.1, 86_400)
         require_range("Timeouts.hook_s", self.hook_s, 0.01, 3600)
+
+
+def _is_exception_type(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseException)

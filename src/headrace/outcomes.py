@@ -17,7 +17,8 @@ class RetryLater(Exception):
     """
 
     def __init__(self, after_s: float, *, count_attempt: bool = False) -> None:
-        if not 0 <= after_s <= 86_400:
+        # Users who run no type checker are told in the words of the setting, not of Python.
+        if not isinstance(after_s, int | float) or not 0 <= after_s <= 86_400:
             msg = f"RetryLater(after_s={after_s!r}): expected 0 to 86400 seconds"
             raise ValueError(msg)
         self.after_s = after_s

@@ -74,11 +74,9 @@ class SubscriptionSettings:
         if self.timeout_s is not None:
             require_range("timeout_s", self.timeout_s, 0.001, 86_400)
         if not isinstance(self.start_if_no_offset, datetime):
-            require_choice(
-                "start_if_no_offset",
-                self.start_if_no_offset,
-                ("earliest", "latest", "error"),
-            )
+            if self.start_if_no_offset not in ("earliest", "latest", "error"):
+                expected = "'earliest', 'latest', 'error', or a datetime with a time zone"
+                raise ConfigError("start_if_no_offset", self.start_if_no_offset, expected)
         elif self.start_if_no_offset.tzinfo is None:
             raise ConfigError(
                 "start_if_no_offset",
@@ -98,11 +96,17 @@ class SubscriptionSettings:
                 "one or more topic names, or pattern= and no names",
             )
         for topic in self.topics:
+            if callable(topic):
+                raise ConfigError(
+                    "topics", topic, 'topic names before the handler, as in @app.subscribe("orders")'
+                )
             if not _is_topic(topic):
-                raise ConfigError("topics", topic, "1 to 249 of a-z A-Z 0-9 . _ -")
+                raise ConfigError("topics", topic, "topic names, each of 1 to 249 of a-z A-Z 0-9 . _ -")
         if len(set(self.topics)) != len(self.topics):
             raise ConfigError("topics", self.topics, "each topic once")
         if self.pattern is not None:
+            if not isinstance(self.pattern, str):
+                raise ConfigError("pattern", self.pattern, "a regular expression, as a string")
             try:
                 re.compile(self.pattern)
             except re.error as error:

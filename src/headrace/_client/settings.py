@@ -7,20 +7,16 @@ clients do with them. Invariant: a secret given here is in no text made here.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, cast
 
 from headrace._client.keys import CONSUMER_ONLY, PRODUCER_ONLY, SHARED
-from headrace.config import meant, require_choice
+from headrace.config import HIDDEN, meant, require_choice
 from headrace.errors import ConfigError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 GroupProtocol = Literal["classic", "consumer"]
 Role = Literal["consumer", "producer", "admin"]
-
-HIDDEN = "********"
 
 _CONSUMER_DEFAULTS: dict[str, Any] = {
     # Ours, since start_if_no_offset is per subscription: see DESIGN.md on assigning.
@@ -142,6 +138,19 @@ class ConnectionSettings:
             return float(self.librdkafka.get(key, default)) / 1000
         except (TypeError, ValueError):
             return default / 1000  # the client refuses the value itself, and says so better
+
+
+def checked_librdkafka(given: object) -> dict[str, Any]:
+    """A user's settings, copied; raises `ConfigError` if they are not settings by name. Shows no value: it may be secret."""
+    if not isinstance(given, Mapping):
+        raise ConfigError("librdkafka", HIDDEN, "a dictionary of librdkafka's settings by name")
+    settings = cast("Mapping[object, Any]", given)
+    for key in settings:
+        if not isinstance(key, str):
+            raise ConfigError(
+                "librdkafka", key, "the names of librdkafka's settings as keys, which are strings"
+            )
+    return dict(cast("Mapping[str, Any]", given))
 
 
 def consumer_config(settings: ConnectionSettings, process: int = 0, connection: int = 0) -> dict[str, Any]:

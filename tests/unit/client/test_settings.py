@@ -13,7 +13,6 @@ from headrace._client.consumer import KafkaClient
 from headrace._client.keys import CONSUMER_ONLY, PRODUCER_ONLY, SHARED
 from headrace._client.logs import QUIET_S, ClientLog
 from headrace._client.settings import (
-    HIDDEN,
     ConnectionSettings,
     Scrubber,
     admin_config,
@@ -22,6 +21,7 @@ from headrace._client.settings import (
     is_secret,
     producer_config,
 )
+from headrace.config import HIDDEN
 from headrace.errors import ConfigError
 
 SECRET = "correct-horse-battery"
