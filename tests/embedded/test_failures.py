@@ -50,6 +50,7 @@ NAIVE_FAILED = {
         r"records, manual commit +✗ 5\d of 200 tried",
         r"the consuming task +✗ ended by REBALANCE_IN_PROGRESS",
         r"its heartbeats since +✗ [1-9]\d*: still a member",
+        r"told of it +✗ nothing +✓ commit_overdue, commit_recovered",
         r"lost, automatic commit +✗ 5 of 5",
     ],
 }
@@ -158,7 +159,9 @@ def always(outcome: T) -> Callable[..., T]:
 def naive_given(patch: pytest.MonkeyPatch) -> None:
     """All naive halves, as if they had failed."""
     torn = "RuntimeError: dictionary changed size"
-    manual = faststream.Naive(handled=52, tried=53, ended_by="ended by REBALANCE", heartbeats=6, committed=52)
+    manual = faststream.Naive(
+        handled=52, tried=53, ended_by="ended by REBALANCE", told=0, heartbeats=6, committed=52
+    )
     automatic = replace(manual, handled=195, tried=200, ended_by="", committed=200)
 
     def look_alike(_stage: stage.Stage, *, auto_commit: bool) -> faststream.Naive:
@@ -229,10 +232,13 @@ def ours_given(patch: pytest.MonkeyPatch) -> None:
     reader._readings[0].count, reader.elapsed_s = 1_000_000, 1.0
     auditor = karafka.Auditor()
     auditor.owned = {3, 6}
+    told = (faststream.OVERDUE, faststream.RECOVERED)
     held = storm.Ours(reader, reader, 0.1, refused=0, handled=10, produced=10)
     patch.setattr(storm, "_headrace", always(held))
     patch.setattr(karafka, "_headrace", always(karafka.Ours(reader, auditor, rebalances=9)))
-    patch.setattr(faststream, "_headrace", always(faststream.Ours(handled=200, refused=9, early=0, late=200)))
+    patch.setattr(
+        faststream, "_headrace", always(faststream.Ours(200, refused=9, told=told, early=0, late=200))
+    )
 
 
 @pytest.mark.parametrize(

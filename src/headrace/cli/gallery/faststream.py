@@ -36,6 +36,9 @@ REFUSALS: Final = 1000
 """More than anybody asks for: refusals end when the broker is told so."""
 
 REFUSED_S: Final = 2.0
+OVERDUE, RECOVERED = "commit_overdue", "commit_recovered"
+"""The notices of finished work that stays uncommitted, and of commits that are written again."""
+
 LOOK_S: Final = 1.5
 WORK_S: Final = 0.002
 FAILS_EVERY: Final = 40
@@ -95,11 +98,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Naive:
-    """What was seen of one look-alike. later: records tried after the refusals were over."""
+    """What was seen of one look-alike. told: what asyncio reported to its exception handler."""
 
     handled: int
     tried: int
     ended_by: str
+    told: int
     heartbeats: int
     committed: int
 
@@ -135,6 +139,8 @@ def _naive(stage: Stage, *, auto_commit: bool) -> Naive:
 async def _observe(stage: Stage, broker: MockBroker, work: Work, *, auto_commit: bool) -> Naive:
     settings = broker.client_settings("naive")
     app = LookAlike(settings, lambda message: work.handle(message.value()), auto_commit=auto_commit)
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: told.append(context))
     app.start()
     task = app.task
     assert task is not None
@@ -149,14 +155,14 @@ async def _observe(stage: Stage, broker: MockBroker, work: Work, *, auto_commit:
     await asyncio.sleep(LOOK_S)
     heartbeats = len(broker.requests("Heartbeat"))
     committed = sum(broker.committed("naive", TOPIC).values())
-    ended_by = ""
+    ended_by, reports = "", len(told)
     if task.done():
         ended_by = f"ended by {_reason(task.exception())}"
     else:
         task.cancel()
     await asyncio.wait([task])
     await asyncio.to_thread(app.consumer.close)
-    return Naive(len(work.handled), len(work.tried), ended_by, heartbeats, committed)
+    return Naive(len(work.handled), len(work.tried), ended_by, reports, heartbeats, committed)
 
 
 def _reason(error: BaseException | None) -> str:
@@ -167,10 +173,14 @@ def _reason(error: BaseException | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Ours:
-    """What was seen of Headrace. early: committed while commits were refused. late: in the end."""
+    """What was seen of Headrace. early: committed while commits were refused. late: in the end.
+
+    told: the names of the notices about it, in order.
+    """
 
     handled: int
     refused: int
+    told: tuple[str, ...]
     early: int
     late: int
 
@@ -197,10 +207,12 @@ def _headrace(stage: Stage) -> Ours:
             broker.clear_errors("OffsetCommit")
             early = app.snapshot()
             until(lambda: sum(broker.committed("headrace", TOPIC).values()) == RECORDS, stage.patience_s)
+            until(lambda: RECOVERED in [notice.name for notice in app.notices()], stage.patience_s)
             refused = app.snapshot().engine.counters.commits_refused
             late = sum(broker.committed("headrace", TOPIC).values())
         committed_early = sum(partition.committed or 0 for partition in early.engine.partitions)
-        return Ours(len(work.handled), refused, committed_early, late)
+        told = tuple(notice.name for notice in app.notices() if notice.name in (OVERDUE, RECOVERED))
+        return Ours(len(work.handled), refused, told, committed_early, late)
 
 
 def _fill(broker: MockBroker) -> None:
@@ -220,6 +232,11 @@ def _rows(manual: Naive, automatic: Naive, ours: Ours) -> tuple[Row, ...]:
         ),
         Row("the consuming task", Cell(manual.ended_by or "lives", bool(manual.ended_by))),
         Row("its heartbeats since", Cell(f"{manual.heartbeats}: still a member", manual.heartbeats > 0)),
+        Row(
+            "told of it",
+            Cell("nothing" if not manual.told else f"{manual.told} reports", manual.told == 0),
+            Cell(", ".join(ours.told) or "nothing", ours.told == (OVERDUE, RECOVERED)),
+        ),
         Row(
             "lost, automatic commit",
             Cell(
