@@ -232,7 +232,11 @@ class ForcedStop(FatalError):
 
 @final
 class ProduceFailed(HeadraceError):
-    """A record given to `app.produce` was not acknowledged by the broker."""
+    """A record given to `app.produce` was not acknowledged by the broker.
+
+    Fails the record whose handler produced it. `permanent`: another try cannot help (too large, not authorized, no such
+    topic), so the record is given up at once.
+    """
 
     def __init__(self, topic: str, code: str, detail: str, *, permanent: bool) -> None:
         self.topic = topic
@@ -273,7 +277,10 @@ class WorkerDied(HeadraceError):
 
 @final
 class LifespanFailed(FatalError):
-    """A lifespan or worker resource raised while it was entered; nothing was consumed."""
+    """A lifespan raised while it was entered; nothing was consumed.
+
+    What a worker resource raises fails the record that its worker was to begin with; in worker processes it is `WorkersFailed`.
+    """
 
     def __init__(self, what: str, cause: BaseException) -> None:
         self.what = what

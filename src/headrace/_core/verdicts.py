@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headrace._core.retry import backoff_s
-from headrace.errors import DecodeFailed, FatalError, HandlerStopped, RecordFailed
+from headrace.errors import DecodeFailed, FatalError, HandlerStopped, ProduceFailed, RecordFailed
 from headrace.outcomes import Reject, RetryLater
 
 if TYPE_CHECKING:
@@ -61,8 +61,10 @@ def judge(
             return Retry(error.after_s, counted=True)
         return _exhausted(settings, record, error)
     # The same bytes decode the same way every time.
-    hopeless = (Reject, DecodeFailed, *settings.retry.fatal)
-    if isinstance(error, hopeless) or record.attempt >= settings.retry.attempts_max:
+    hopeless = isinstance(error, (Reject, DecodeFailed, *settings.retry.fatal))
+    # What its handler produced will be as large, as unwelcome, or as lost, the next time.
+    hopeless |= isinstance(error, ProduceFailed) and error.permanent
+    if hopeless or record.attempt >= settings.retry.attempts_max:
         return _exhausted(settings, record, error)
     return Retry(backoff_s(settings.retry, record.attempt, spread), counted=True)
 

@@ -244,8 +244,9 @@ def test_a_record_waits_for_what_its_handler_produced(broker: MockBroker, group_
 
 
 @pytest.mark.parametrize("in_loop", [False, True], ids=["thread", "loop"])
-def test_a_record_whose_output_is_refused_is_tried_again(
-    broker: MockBroker, group_id: str, in_loop: bool
+@pytest.mark.parametrize(("code", "attempts"), [("UNKNOWN", [1, 2]), ("MSG_SIZE_TOO_LARGE", [1])])
+def test_a_record_whose_output_is_refused_is_tried_again_where_that_can_help(
+    broker: MockBroker, group_id: str, in_loop: bool, code: str, attempts: list[int]
 ) -> None:
     seen = Seen()
     deliveries: list[Delivery] = []
@@ -260,15 +261,16 @@ def test_a_record_whose_output_is_refused_is_tried_again(
         handle(record)
 
     retry = RetryPolicy(attempts_max=3, backoff_initial_s=0.01)
-    app.subscribe("orders", retry=retry)(handle_async if in_loop else handle)
+    app.subscribe("orders", retry=retry, on_exhausted="skip")(handle_async if in_loop else handle)
     broker.produce("orders", records(1), partition=0)
-    broker.push_errors("Produce", "MSG_SIZE_TOO_LARGE")
+    broker.push_errors("Produce", code)
     with running(app):
         until(lambda: committed_to_the_end(broker, group_id))
-    assert [start.attempt for start in seen.starts] == [1, 2]
-    with pytest.raises(ProduceFailed):
+    assert [start.attempt for start in seen.starts] == attempts
+    with pytest.raises(ProduceFailed, match=code):
         deliveries[0].result(0)
-    deliveries[1].result(0)
+    for delivery in deliveries[1:]:
+        delivery.result(0)
 
 
 def test_produce_needs_an_app_that_runs(broker: MockBroker, group_id: str) -> None:

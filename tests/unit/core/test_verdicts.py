@@ -9,7 +9,7 @@ import pytest
 
 from headrace._core.verdicts import DeadLetter, Retry, Skip, Stop, judge
 from headrace.config import RetryPolicy
-from headrace.errors import DecodeFailed, HandlerStopped, RecordFailed
+from headrace.errors import DecodeFailed, HandlerStopped, ProduceFailed, RecordFailed
 from headrace.outcomes import Reject, RetryLater
 from tests.unit.core.makers import deliver, make_settings, make_tenure
 
@@ -52,6 +52,13 @@ def test_an_exhausted_record_takes_the_road_that_is_set(changes: dict[str, Any],
 def test_what_is_hopeless_is_not_tried_again(error: Exception) -> None:
     verdict = judged(error, dead_letter="dead", retry=RetryPolicy(attempts_max=9, fatal=(KeyError,)))
     assert verdict == DeadLetter()
+
+
+def test_only_an_output_that_can_be_accepted_later_is_produced_again() -> None:
+    refused = ProduceFailed("other", "MSG_SIZE_TOO_LARGE", "too large", permanent=True)
+    assert judged(refused, dead_letter="dead") == DeadLetter()
+    timed_out = ProduceFailed("other", "_MSG_TIMED_OUT", "no broker", permanent=False)
+    assert judged(timed_out, dead_letter="dead") == Retry(1.0, counted=True)
 
 
 @pytest.mark.parametrize("error", [SystemExit(), KeyboardInterrupt(), MemoryError()])
