@@ -1,0 +1,82 @@
+"""Assignment at length: all small groups against every plan there is, and one strategy under many threads for a minute."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import pytest
+
+from headrace.assign import Member, Sticky
+from tests.unit.assign.oracle import best_by_counts, random_case, seeded, small_cases
+from tests.unit.assign.test_optimality import holds, holds_with_every_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+THREADS = 64
+THREADS_FOR_S = 60.0
+
+
+@pytest.mark.timeout(1_800)
+@pytest.mark.parametrize(
+    ("members", "topics", "partitions_each", "partitions_all"),
+    [(4, 3, 4, 4), (4, 2, 4, 8), (2, 3, 4, 12)],
+    ids=["4 partitions in all", "2 topics of 4", "2 members"],
+)
+def test_no_plan_of_any_small_group_is_better(
+    members: int,
+    topics: int,
+    partitions_each: int,
+    partitions_all: int,
+    record_property: Callable[[str, object], None],
+) -> None:
+    """Every previous assignment and every subscription, up to symmetry."""
+    tried = 0
+    for case in small_cases(members, topics, partitions_each, partitions_all):
+        if partitions_all <= 4:
+            holds_with_every_plan(case)
+        else:
+            known = best_by_counts(case)
+            holds(case, known.loads, known.moves)
+        tried += 1
+    record_property("groups", tried)
+
+
+@pytest.mark.timeout(1_800)
+def test_no_plan_of_larger_groups_is_better(record_property: Callable[[str, object], None]) -> None:
+    """4 members, 3 topics, 4 partitions each: there are 113 million such groups, so by chance."""
+    chance = seeded(7)
+    for _ in range(50_000):
+        case = random_case(chance, 4, 3, 4)
+        known = best_by_counts(case)
+        holds(case, known.loads, known.moves)
+    record_property("groups", 50_000)
+
+
+@pytest.mark.timeout(300)
+def test_one_strategy_under_many_threads(record_property: Callable[[str, object], None]) -> None:
+    """64 threads, 64 groups, one strategy, one minute: the plans are those made by one thread alone."""
+    strategy = Sticky()
+    topics = {f"t{n:02}": 7 + n for n in range(12)}
+    names = sorted(topics)
+    groups = [
+        [Member(f"m{n}", [t for k, t in enumerate(names) if (k * n + g) % 4]) for n in range(9)]
+        for g in range(THREADS)
+    ]
+    alone = [strategy.assign(members, topics) for members in groups]
+    until = time.monotonic() + THREADS_FOR_S
+
+    def again_and_again(number: int) -> int:
+        made = 0
+        while time.monotonic() < until:
+            plan = strategy.assign(groups[number], topics)
+            assert plan == alone[number]
+            assert strategy.assign(groups[number], topics, previous=plan).owners == plan.owners
+            made += 2
+        return made
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        made = sum(pool.map(again_and_again, range(THREADS)))
+    record_property("plans", made)
