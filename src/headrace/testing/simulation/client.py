@@ -317,17 +317,14 @@ class ModelClient:
         began = self._kernel.now
         if kind == "revoke":
             self._tell(told.RevokeBegan(self._member, places, closing=self._closed))
-        listener = self._listener
-        if listener is not None:
-            self._guard(partial(getattr(listener, f"on_{kind}"), list(places)))
+        if self._listener is not None:
+            self._guard(partial(getattr(self._listener, f"on_{kind}"), list(places)))
         if kind == "assign":
             self._tell(told.Assigned(self._member, places, self._kernel.now - began))
             self._guard(self._assignment.answer_assign)
             return
-        if kind == "revoke":
-            self._tell(told.RevokeReturned(self._member, places, self._kernel.now - began))
-        else:
-            self._tell(told.LostReturned(self._member, places, self._kernel.now - began))
+        returned = told.RevokeReturned if kind == "revoke" else told.LostReturned
+        self._tell(returned(self._member, places, self._kernel.now - began))
         self._guard(lambda: self._assignment.answer_revoke(places))
 
     def _guard(self, call: Callable[[], object]) -> None:

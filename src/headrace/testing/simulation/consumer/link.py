@@ -84,7 +84,11 @@ class CoordinatorLink:
         if self._closed:
             return
         network = self._network
-        if network.down or network.strikes("request_lost", "FindCoordinator"):
+        if (
+            network.down
+            or self._process in network.silenced
+            or network.strikes("request_lost", "FindCoordinator")
+        ):
             self._asking = True
             network.kernel.later(
                 network.settings.coordinator_query_s, "find coordinator", self._answered, self._process

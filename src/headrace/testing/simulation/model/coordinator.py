@@ -40,6 +40,8 @@ class Coordinator:
         self._commits = commits
         self.moves = 0
         self._loaded_at = 0.0
+        # Asked for by a script: the next request of that kind is answered so.
+        self.refusals: list[tuple[str, str]] = []
 
     def serve(self, known: int, api: str, beating: str, call: Callable[[Reply], None], reply: Reply) -> None:
         """One request has come. known: which of the moves the client has heard of. beating: whose heartbeat it is."""
@@ -48,6 +50,9 @@ class Coordinator:
             reply("NOT_COORDINATOR", None)
         elif network.kernel.now < self._loaded_at or network.strikes("coordinator_loading", api):
             reply("COORDINATOR_LOAD_IN_PROGRESS", None)
+        elif (refusal := next((each for each in self.refusals if each[0] == api), None)) is not None:
+            self.refusals.remove(refusal)
+            reply(refusal[1], None)
         elif beating and (code := self.disturbed(beating, api)):
             reply(code, None)
         else:

@@ -208,9 +208,32 @@ class ModelKafka:
         for coordinator in self._coordinators.values():
             coordinator.move()
 
+    def refuse_next(self, api: str, code: str) -> None:
+        """The next request of this kind, by whomever, is answered with this code; nothing is done."""
+        for coordinator in self._coordinators.values():
+            coordinator.refusals.append((api, code))
+
+    def cut(self, process: Process) -> None:
+        """Every connection of a process breaks; it makes new ones."""
+        self._history.add(self._kernel.now, FaultBegan("cut", process.name))
+        self.network.cut(process)
+
+    def silence(self, process: Process) -> None:
+        """Its connections are half-open: they stay, and nothing passes, until `speak`."""
+        self._history.add(self._kernel.now, FaultBegan("silence", process.name))
+        self.network.silenced.append(process)
+
+    def speak(self, process: Process) -> None:
+        """The silence ends, and with it the connections: a stream cannot go on behind a hole."""
+        if process in self.network.silenced:
+            self.network.silenced.remove(process)
+            self.network.cut(process)
+
     def calm(self) -> None:
         """Nothing fails from now on."""
         self.network.faults = Faults.none()
+        for process in list(self.network.silenced):
+            self.speak(process)
         self._up()
 
     def _up(self) -> None:

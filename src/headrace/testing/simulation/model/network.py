@@ -28,7 +28,7 @@ _HEARTBEATS: Final = frozenset({"Heartbeat", "ConsumerGroupHeartbeat"})
 class Network:
     """What all connections share: whether the broker can be reached, and which faults there are."""
 
-    __slots__ = ("connections", "down", "faults", "history", "kernel", "settings")
+    __slots__ = ("connections", "down", "faults", "history", "kernel", "settings", "silenced")
 
     def __init__(self, kernel: Kernel, history: History, settings: ModelSettings, faults: Faults) -> None:
         self.kernel = kernel
@@ -37,6 +37,8 @@ class Network:
         self.faults = faults
         self.down = False
         self.connections: list[Connection] = []
+        # Half-open: what these processes send, and what is sent to them, vanishes.
+        self.silenced: list[Process] = []
 
     def way_s(self) -> float:
         """How long one way takes when nothing fails."""
@@ -60,6 +62,12 @@ class Network:
         self.down = True
         for connection in self.connections:
             connection.cut()
+
+    def cut(self, process: Process) -> None:
+        """Every connection of one process breaks; it may make new ones."""
+        for connection in self.connections:
+            if connection.process is process:
+                connection.cut()
 
     def come_up(self) -> None:
         """Connections can be made again."""
@@ -87,11 +95,11 @@ class _Exchange:
 class Connection:
     """One connection of a client's process. Kafka reads the next request only when it has answered the one before."""
 
-    __slots__ = ("_arrived", "_back", "_era", "_network", "_open", "_out", "_process", "_served")
+    __slots__ = ("_arrived", "_back", "_era", "_network", "_open", "_out", "_served", "process")
 
     def __init__(self, network: Network, process: Process) -> None:
         self._network = network
-        self._process = process
+        self.process = process
         self._era = 0
         # On their way to the broker, oldest first; of these so many have arrived and wait for their turn.
         self._out: deque[_Exchange] = deque()
@@ -112,12 +120,12 @@ class Connection:
         """Send one request. arrive: what the broker does, given a way to answer; done: what the client does then."""
         network = self._network
         if network.down:
-            network.kernel.later(
-                network.way_s(), f"{api} fails", lambda: done(TRANSPORT, None), self._process
-            )
+            network.kernel.later(network.way_s(), f"{api} fails", lambda: done(TRANSPORT, None), self.process)
             return
         exchange = _Exchange(api, arrive, done)
         self._open.append(exchange)
+        if self.process in network.silenced:
+            return
         if network.strikes("request_lost", api) or (
             api in _HEARTBEATS and network.strikes("heartbeat_lost", api)
         ):
@@ -139,7 +147,7 @@ class Connection:
         self._served = None
         for exchange in failed:
             self._network.kernel.later(
-                0.0, f"{exchange.api} fails", partial(exchange.done, TRANSPORT, None), self._process
+                0.0, f"{exchange.api} fails", partial(exchange.done, TRANSPORT, None), self.process
             )
 
     def close(self) -> None:
@@ -172,6 +180,8 @@ class Connection:
         assert self._served is exchange, f"{exchange.api} was answered twice"
         self._served = None
         network = self._network
+        if self.process in network.silenced:
+            return
         if network.strikes("reply_lost", exchange.api) or (
             exchange.api == "OffsetCommit" and network.strikes("commit_reply_lost")
         ):
@@ -179,7 +189,7 @@ class Connection:
         else:
             self._back.append((exchange, code, payload))
             network.kernel.later(
-                network.way_s(), f"{exchange.api} reply", lambda: self._receive(era), self._process
+                network.way_s(), f"{exchange.api} reply", lambda: self._receive(era), self.process
             )
         if self._arrived:
             # Not at once: who answers may be in the midst of answering others.
