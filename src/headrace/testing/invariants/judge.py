@@ -49,6 +49,7 @@ class Judge:
             told.StopAsked: self._stop_asked,
             told.MemberEnded: self._member_ended,
             told.Assigned: self._assigned,
+            told.AssignReturned: self._assign_returned,
             told.RevokeBegan: self._revoke_began,
             told.RevokeReturned: self._revoke_returned,
             told.LostReturned: self._lost_returned,
@@ -83,7 +84,12 @@ class Judge:
             self._looked_at = now
             self._liveness.look(now)
         handler = self._handlers.get(type(entry))
-        if handler is not None:
+        if handler is None:
+            return
+        name = getattr(entry, "member", "")
+        if name and name not in self._members and not isinstance(entry, told.MemberStarted):
+            self._stranger(entry)
+        else:
             handler(entry)
 
     def finished(self) -> bool:
@@ -158,10 +164,20 @@ class Judge:
 
     # Callbacks of the group
 
+    def _stranger(self, entry: told.Entry) -> None:
+        """A guest of the group: what it does is nobody's promise, but what it is given is no longer another's."""
+        if isinstance(entry, told.Assigned):
+            self._safety.taken(entry.places)
+
     def _assigned(self, entry: told.Assigned) -> None:
         member = self._members[entry.member]
-        self._liveness.took(member, "a rebalance callback", entry.took_s, self._now)
+        member.callback_at = self._now
         self._safety.assigned(member, entry)
+
+    def _assign_returned(self, entry: told.AssignReturned) -> None:
+        member = self._members[entry.member]
+        member.callback_at = None
+        self._liveness.took(member, "a rebalance callback", entry.took_s, self._now)
 
     def _revoke_began(self, entry: told.RevokeBegan) -> None:
         member = self._members[entry.member]

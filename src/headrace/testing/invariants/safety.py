@@ -13,7 +13,7 @@ from headrace.testing.invariants.map_reader import read_map
 from headrace.testing.invariants.order import out_of_order
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from headrace.ports import TopicPartition
     from headrace.testing.invariants.evidence import Member, Partition
@@ -56,6 +56,13 @@ class Safety:
             if old is not None:
                 partition.close(old, "closed" if old.member == member.name else "usurped")
             partition.tenure = member.tenures[place] = Tenure(member.name, place, partition.kept)
+
+    def taken(self, places: Sequence[TopicPartition]) -> None:
+        """A guest holds these: who believes to hold them does not."""
+        for place in places:
+            partition = self._place(place)
+            if partition.tenure is not None:
+                partition.close(partition.tenure, "usurped")
 
     def revoke_returned(self, member: Member, entry: told.RevokeReturned, now: float) -> None:
         """S5 and S3: let go before the deadline only what is drained and in a commit."""
@@ -284,24 +291,18 @@ class Safety:
         self, partition: Partition, sent: SentCommit | None, entry: told.CommitApplied, kept: frozenset[int]
     ) -> None:
         what = f"{entry.member} committed {_name(entry.place)} {entry.offset}"
-        passed = partition.unsettled_between(None, entry.offset)
         tenure = None if sent is None else sent.tenures.get(entry.place)
+        # What this assignment was given it must have finished itself, whoever did before.
+        given: set[int] = set()
         if tenure is not None:
-            passed += [
-                each
-                for each in sorted(tenure.fetched)
-                if (each < entry.offset or each in kept)
-                and each in partition.records
-                and each not in tenure.settled
-                and each not in tenure.restored
-                and each not in passed
-            ]
+            given = {each for each in tenure.fetched if each in partition.records}
+            given -= tenure.restored
+            given -= tenure.settled.keys()
+        passed = sorted({*partition.unsettled_between(None, entry.offset), *_below(given, entry.offset)})
         if passed:
-            promise: Promise = "S1"
-            if tenure is not None and not any(each in tenure.fetched for each in passed):
-                promise = "S2"
-            self._blame(promise, f"{what}, beyond {passed}, unfinished")
-        false = sorted(each for each in kept if each in partition.unsettled)
+            handed = tenure is not None and any(each in tenure.fetched for each in passed)
+            self._blame("S1" if handed else "S2", f"{what}, beyond {passed}, unfinished")
+        false = sorted(each for each in kept if each in partition.unsettled or each in given)
         if false:
             self._blame("S2", f"{what}; its map calls {false} finished, which are not")
 
@@ -318,6 +319,10 @@ class Safety:
             if commit.offsets.get(entry.place) == (entry.offset, entry.metadata):
                 return commit
         return None
+
+
+def _below(offsets: set[int], end: int) -> set[int]:
+    return {each for each in offsets if each < end}
 
 
 def _too_late(tenure: Tenure, at: float, how: str, now: float) -> bool:

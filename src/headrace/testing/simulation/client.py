@@ -153,7 +153,7 @@ class ModelClient:
                 self._kernel.wait(min(deadline, self._kernel.now + _DEAD_POLL_S))
                 break
             consumer.waits(waiting=True)
-            self._kernel.wait(deadline, lambda: consumer.ready)
+            self._kernel.wait(deadline, consumer.is_ready)
             consumer.waits(waiting=False)
         if taken and records_max > 1:
             self._assignment.in_hand = [_InHand(*taken[0])]
@@ -317,10 +317,12 @@ class ModelClient:
         began = self._kernel.now
         if kind == "revoke":
             self._tell(told.RevokeBegan(self._member, places, closing=self._closed))
+        if kind == "assign":
+            self._tell(told.Assigned(self._member, places))
         if self._listener is not None:
             self._guard(partial(getattr(self._listener, f"on_{kind}"), list(places)))
         if kind == "assign":
-            self._tell(told.Assigned(self._member, places, self._kernel.now - began))
+            self._tell(told.AssignReturned(self._member, places, self._kernel.now - began))
             self._guard(self._assignment.answer_assign)
             return
         returned = told.RevokeReturned if kind == "revoke" else told.LostReturned

@@ -82,11 +82,20 @@ class MemberEnded:
 @final
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """The client's on_assign callback returned, `took_s` later: these partitions are the member's."""
+    """The client's on_assign callback is about to be called: from here on these partitions are the member's."""
 
     member: str
     places: tuple[TopicPartition, ...]
-    took_s: float = 0.0
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class AssignReturned:
+    """It returned, `took_s` later."""
+
+    member: str
+    places: tuple[TopicPartition, ...]
+    took_s: float
 
 
 @final
@@ -315,6 +324,7 @@ Entry = (
     | StopAsked
     | MemberEnded
     | Assigned
+    | AssignReturned
     | RevokeBegan
     | RevokeReturned
     | LostReturned

@@ -17,6 +17,7 @@ from headrace.testing.simulation.model.settings import ModelSettings
 
 if TYPE_CHECKING:
     from headrace.testing.simulation.choices import Choices
+    from headrace.subscriptions import Ack, OnExhausted, OrderBy, RunIn
     from headrace.testing.simulation.model.settings import Protocol
 
 T = TypeVar("T")
@@ -80,7 +81,7 @@ def scenario_of(seed: int) -> Scenario:
     members = 1 + draw.index("", 3)
     deeds: list[Deed] = []
     for _ in range(draw.index("", 7)):
-        what = one(
+        what: What = one(
             "start", "stop", "kill", "kill", "freeze", "bounce", "bounce", "stop_hard", "seek", "pause"
         )
         deeds.append(
@@ -129,10 +130,10 @@ def _subscription(draw: Choices) -> SubscriptionSettings:
     def one(*options: T) -> T:
         return options[draw.index("", len(options))]
 
-    exhausted = one("dead_letter", "dead_letter", "skip", "stop")
-    order = one("key", "key", "partition", "none")
-    run_in = one("threads", "asyncio")
-    ack = one("on_return", "on_return", "manual")
+    exhausted: OnExhausted = one("dead_letter", "dead_letter", "skip", "stop")
+    order: OrderBy = one("key", "key", "partition", "none")
+    run_in: RunIn = one("threads", "asyncio")
+    ack: Ack = one("on_return", "on_return", "manual")
     batch = (
         Batching(1 + draw.index("", 10), one(0.0, 0.2)) if draw.chance("", 0.2) and ack != "manual" else None
     )

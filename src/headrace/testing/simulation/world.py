@@ -134,6 +134,8 @@ class World:
                 raise PromiseBroken(
                     Violation("L5", kernel.now, f"more than {STEPS_MAX} steps of the scheduler")
                 )
+            if self.judge.violations:
+                raise PromiseBroken(self.judge.violations.pop())
             if not kernel.step():
                 raise PromiseBroken(Violation("L1", kernel.now, "nothing can happen any more"))
 
