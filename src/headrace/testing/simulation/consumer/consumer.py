@@ -148,10 +148,10 @@ class ModelConsumer:
 
     # Polling
 
-    @property
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether a poll would find something."""
-        return bool(self.answers or self.callbacks or self.fatal or self.fetcher.ready)
+        # Asked before every step of the simulation, by each member that waits in a poll.
+        return bool(self.answers or self.callbacks or self.fatal or self.fetcher.queue)
 
     def waits(self, *, waiting: bool) -> None:
         """A poll begins to wait, or served something: time counts as slept only between."""

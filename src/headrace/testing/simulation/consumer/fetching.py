@@ -68,7 +68,8 @@ class Fetcher:
         self._process = process
         self._partitions: dict[TopicPartition, Partition] = {}
         self._waiting: dict[TopicPartition, Partition] = {}
-        self._queue: deque[_Chunk] = deque()
+        self.queue: deque[_Chunk] = deque()
+        """Fetched and not yet handed over."""
         self._versions = 0
         self._asking = False
         self._due = False
@@ -83,7 +84,10 @@ class Fetcher:
     def assign(self, starts: Mapping[TopicPartition, int]) -> None:
         """Fetch these; as librdkafka, not before every open commit is answered."""
         for place, start in starts.items():
-            self._partitions.pop(place, None)
+            replaced = self._partitions.pop(place, None)
+            if replaced is not None:
+                replaced.version = self._version()
+                self._forget_outdated()
             self._waiting[place] = Partition(place, start, self._version())
         self.start_waiting()
 
@@ -101,6 +105,7 @@ class Fetcher:
             gone = self._partitions.pop(place, None)
             if gone is not None:
                 gone.version = self._version()
+                self._forget_outdated()
 
     def places(self) -> list[TopicPartition]:
         """All that are assigned."""
@@ -140,11 +145,6 @@ class Fetcher:
 
     # Taking
 
-    @property
-    def ready(self) -> bool:
-        """Whether `take` would give something."""
-        return any(self._valid(chunk) for chunk in self._queue)
-
     def take(
         self, records_max: int
     ) -> tuple[list[tuple[TopicPartition, list[ModelRecord]]], list[tuple[TopicPartition, str, int]]]:
@@ -152,14 +152,11 @@ class Fetcher:
         found: list[tuple[TopicPartition, list[ModelRecord]]] = []
         errors: list[tuple[TopicPartition, str, int]] = []
         count = 0
-        while self._queue and count < records_max:
-            chunk = self._queue[0]
+        while self.queue and count < records_max:
+            chunk = self.queue[0]
             partition = chunk.partition
-            if not self._valid(chunk):
-                self._queue.popleft()
-                continue
             if chunk.code:
-                self._queue.popleft()
+                self.queue.popleft()
                 errors.append((partition.place, chunk.code, chunk.next_offset))
                 continue
             taken = chunk.records[chunk.at : chunk.at + records_max - count]
@@ -170,7 +167,7 @@ class Fetcher:
                 found.append((partition.place, taken))
                 partition.position = taken[-1].offset() + 1
             if chunk.at >= len(chunk.records):
-                self._queue.popleft()
+                self.queue.popleft()
                 partition.position = chunk.next_offset
         self.wake()
         return found, errors
@@ -191,6 +188,7 @@ class Fetcher:
     def close(self) -> None:
         """The client is gone."""
         self._closed = True
+        self.queue.clear()
         self._partitions.clear()
         self._waiting.clear()
         self._leader.forget(self._connection)
@@ -238,11 +236,11 @@ class Fetcher:
                 partition.ended = True
                 if answer.code in _COMES_BACK:
                     self._try_again(partition)
-                self._queue.append(_Chunk(partition, [], answer.next_offset, answer.code))
+                self.queue.append(_Chunk(partition, [], answer.next_offset, answer.code))
             else:
                 partition.next_offset = answer.next_offset
                 partition.queued += len(answer.records)
-                self._queue.append(_Chunk(partition, answer.records, answer.next_offset))
+                self.queue.append(_Chunk(partition, answer.records, answer.next_offset))
         self.wake()
 
     def _ask_again(self) -> None:
@@ -262,12 +260,14 @@ class Fetcher:
             self._network.settings.metadata_refresh_s, "fetch again", begin, self._process
         )
 
-    def _valid(self, chunk: _Chunk) -> bool:
-        return chunk.version == chunk.partition.version
+    def _forget_outdated(self) -> None:
+        if self.queue:
+            self.queue = deque(chunk for chunk in self.queue if chunk.version == chunk.partition.version)
 
     def _rewind(self, partition: Partition) -> None:
         """Forget what was fetched and not handed over."""
         partition.version = self._version()
+        self._forget_outdated()
         partition.queued = 0
         partition.next_offset = partition.start if partition.position is None else partition.position
         self.wake()
