@@ -165,6 +165,8 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
         address = broker.lines(1)[0].strip()
         outside = os.environ | {"BOOTSTRAP": address}
         assert "concurrency = 256" in play(tmp_path, told, "headrace run billing:app --dry-run", outside)
+        found = play(tmp_path, told, "headrace doctor billing:app", outside)
+        assert "topic orders.dead: 1 partition," in found
         with Terminal(tmp_path, told, "headrace run billing:app", outside) as app:
             charged = app.lines(19)
             app.log_says("record_dead_lettered")
@@ -177,7 +179,12 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
             again.log_says("partition_assigned", times=4)
             assert again.interrupt() == 0
             assert again.rest() == ""
+        lag = play(tmp_path, told, 'headrace lag billing --topic orders -b "$BOOTSTRAP"', outside)
+        assert lag.splitlines()[-1] == "total 0"
         play(tmp_path, told, "python test_billing.py", outside)
+        listed = play(tmp_path, told, 'headrace dead-letters list orders.dead -b "$BOOTSTRAP"', outside)
+        assert "ValueError: card declined" in listed
+        assert listed.splitlines()[-1] == "1 dead letter in orders.dead"
         look = 'headrace tail orders.dead --from-beginning --exit -b "$BOOTSTRAP"'
         letters = play(tmp_path, told, look, outside)
         assert "order 13" in letters

@@ -96,14 +96,14 @@ def of_topics(wanted: Sequence[str], there: Mapping[str, TopicState]) -> list[Fi
             text = f"{topic.leaderless} of {topic.partitions} partitions have no leader"
             found.append(Finding(Grade.PROBLEM, subject, text, "bring their brokers back"))
         elif topic.in_sync_min < topic.replicas_min:
-            text = f"{topic.partitions} partitions; some have {topic.in_sync_min} of {topic.replicas_min} replicas in sync"
+            text = f"{_partitions(topic.partitions)}; some have {topic.in_sync_min} of {topic.replicas_min} replicas in sync"
             found.append(Finding(Grade.NOTE, subject, text, "a broker is down or behind"))
         elif topic.replicas_min == 1:
-            text = f"{topic.partitions} partitions, one replica"
+            text = f"{_partitions(topic.partitions)}, one replica"
             found.append(Finding(Grade.NOTE, subject, text, "its records are lost with one broker"))
         else:
             found.append(
-                Finding(Grade.OK, subject, f"{topic.partitions} partitions, {topic.replicas_min} replicas")
+                Finding(Grade.OK, subject, f"{_partitions(topic.partitions)}, {topic.replicas_min} replicas")
             )
     return found
 
@@ -123,7 +123,7 @@ def of_group(
     text = f"{count} member(s), {group.protocol} protocol, assignor {group.assignor or '-'}, {group.state.lower()}"
     found = [_joining(subject, text, group, protocol, strategy)]
     if partitions is not None and count >= partitions:
-        text = f"{count} members for {partitions} partitions"
+        text = f"{count} members for {_partitions(partitions)}"
         found.append(Finding(Grade.NOTE, subject, text, "one more member would have nothing to do"))
     return found
 
@@ -167,7 +167,7 @@ def of_offsets(group_id: str, lags: Sequence[PartitionLag]) -> list[Finding]:
             decides = f"{advice}; on_out_of_range= decides how the app goes on"
             found.append(Finding(Grade.PROBLEM, subject, f"{text}: {places}", decides))
     uncommitted = sum(p.committed is None for p in lags)
-    text = f"lag {sum(p.lag for p in lags):,} over {len(lags)} partitions"
+    text = f"lag {sum(p.lag for p in lags):,} over {_partitions(len(lags))}"
     if uncommitted:
         text += f", {uncommitted} of them without a committed offset (start_if_no_offset= decides)"
     return [*found, Finding(Grade.OK, subject, text)]
@@ -176,6 +176,10 @@ def of_offsets(group_id: str, lags: Sequence[PartitionLag]) -> list[Finding]:
 def healthy(findings: Collection[Finding]) -> bool:
     """Whether nothing is a problem."""
     return all(finding.grade is not Grade.PROBLEM for finding in findings)
+
+
+def _partitions(count: int) -> str:
+    return "1 partition" if count == 1 else f"{count} partitions"
 
 
 def _numbers(version: str) -> tuple[int, ...]:
