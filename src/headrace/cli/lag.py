@@ -21,7 +21,7 @@ from headrace.cli.texts import columns
 
 
 def lag(
-    group: str,
+    group: Annotated[str, typer.Argument(metavar="GROUP", show_default=False)],
     topics: Annotated[
         list[str] | None,
         typer.Option("--topic", "-t", help="Only this topic, also if nothing is committed; repeatable."),

@@ -17,27 +17,27 @@ from typing import Any, cast
 from headrace import App
 from headrace._runtime.process import loaded_by_a_command
 from headrace.cli.exits import Unusable
-from headrace.errors import HandlerError, HeadraceError
+from headrace.errors import HeadraceError
 
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
 
 def load_app(target: str) -> App:
-    """Import the app. Raises `HandlerError`, or `Unusable` for what the module itself raised."""
+    """Import the app; raises `Unusable` with what is wrong."""
     # "" stands for the working directory, as it does for `python -m`; kept if it is there already.
     if "" not in sys.path:
         sys.path.insert(0, "")
     module_name, separator, attribute = target.partition(":")
     if not separator or not module_name or not attribute:
-        raise HandlerError(target, "expected module:attribute, such as billing:app")
+        raise Unusable(f"{target}: expected module:attribute, such as billing:app")
     found = _imported(target, module_name)
     for part in attribute.split("."):
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise HandlerError(target, f"module {module_name!r} has no {attribute!r}") from None
+            raise Unusable(f"{target}: module {module_name!r} has no {attribute!r}") from None
     if not isinstance(found, App):
-        raise HandlerError(target, f"is {kind_of(found)}, not a headrace.App")
+        raise Unusable(f"{target}: is {kind_of(found)}, not a headrace.App")
     return found
 
 

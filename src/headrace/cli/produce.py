@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def produce(
-    topic: str,
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", show_default=False)],
     values: Annotated[
         list[str] | None,
         typer.Argument(metavar="[VALUE]...", help="Values; without any, each line of stdin is one."),

@@ -20,9 +20,9 @@ from headrace._core.notices import AppFailed
 from headrace._runtime.settings import flatten
 from headrace.app import check_before_start
 from headrace.cli.debugging import Debug
-from headrace.cli.exits import Exit, RunFailed
+from headrace.cli.exits import Exit, RunFailed, Unusable
 from headrace.cli.loading import load_app
-from headrace.errors import FatalError, HandlerError
+from headrace.errors import FatalError
 
 
 class LogLevel(Enum):
@@ -57,7 +57,7 @@ def run(
     """
     app = load_app(target)
     if not app.subscriptions:
-        raise HandlerError(target, "has no subscriptions; register handlers with @app.subscribe(...)")
+        raise Unusable(f"{target} has no subscriptions; register handlers with @app.subscribe(...)")
     if dry_run:
         check_before_start(app)
         print_settings(app)

@@ -39,7 +39,7 @@ class Form(Enum):
 
 
 def tail(
-    topic: str,
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", show_default=False)],
     from_beginning: Annotated[
         bool, typer.Option("--from-beginning", help="Begin with the oldest records.")
     ] = False,
