@@ -33,6 +33,7 @@ class Traffic:
         seed: int,
         rate: float,
         every_s: float = BURST_EVERY_S,
+        keys: int = KEYS,
     ) -> None:
         """`rate`: records a second, in the mean, in bursts `every_s` apart."""
         self.unacknowledged: list[str] = []
@@ -40,6 +41,7 @@ class Traffic:
         self._ledger = ledger
         self._chance = random.Random(seed)  # noqa: S311 # a seed has to repeat it
         self._every_s = every_s
+        self._keys = keys
         self._per_burst = rate * every_s
         self._ended = threading.Event()
         self._producer = Producer(
@@ -83,7 +85,7 @@ class Traffic:
         drawn = self._chance.random()
         if drawn < 0.05:
             return None
-        return b"key-hot" if drawn < 0.15 else b"key-%d" % self._chance.randrange(KEYS)
+        return b"key-hot" if drawn < 0.15 else b"key-%d" % self._chance.randrange(self._keys)
 
     def _acknowledged(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
