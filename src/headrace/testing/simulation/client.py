@@ -11,13 +11,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from headrace._client.assignment import Assignment
-from headrace._client.failures import consume_row, fatal_row, request_row
+from headrace._client.failures import consume_row, fatal_row
 from headrace._client.faults import Faults
 from headrace._client.logs import RateLimit
 from headrace._client.settings import Scrubber
 from headrace.errors import BrokerUnreachable, TopicMissing
 from headrace.ports import CommitNotSent, Polled
 from headrace.testing.simulation import history as told
+from headrace.testing.simulation.consumer.questions import Questions
 from headrace.testing.simulation.kernel import Killed
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from headrace.testing.simulation.model.network import Network
     from headrace.testing.simulation.model.topics import Topics
 
-    Reply = Callable[[str, Any], None]
     Taken = list[tuple[Place, list[Source]]]
 
 _CHECK_AGAIN_S = 0.1
@@ -60,10 +60,7 @@ class ModelClient:
         self._network = network
         self._kernel = network.kernel
         self._topics = topics
-        self._leader = leader
-        self._coordinator = coordinator
         self._consumer = consumer
-        self._process = process
         self._member = member
         self._static = static
         fake: Any = consumer
@@ -71,6 +68,9 @@ class ModelClient:
         self._faults = Faults(self._kernel.clock, Scrubber({}))
         self._limit = RateLimit(self._kernel.clock)
         self._listener: RebalanceListener | None = None
+        self._questions = Questions(
+            network, leader, coordinator, consumer.link, process, member, self._faults
+        )
         self._commits_open = 0
         self._raised: BaseException | None = None
         self._closed = False
@@ -241,64 +241,18 @@ class ModelClient:
 
     def committed(self, partitions: Sequence[Place], timeout_s: float) -> list[Committed] | None:
         """See `ports.Client`."""
-        places = list(partitions)
-
-        def ask(done: Reply) -> bool:
-            if not self._consumer.link.up:
-                return False
-            self._consumer.link.send(
-                "OffsetFetch", lambda reply: reply("", self._coordinator.committed(places)), done
-            )
-            return True
-
-        found: list[Committed] | None = self._question(ask, timeout_s)
-        return found
+        self._enter()
+        return self._questions.committed(partitions, timeout_s)
 
     def resolve(self, wanted: Mapping[Place, str | int], timeout_s: float) -> dict[Place, int] | None:
         """See `ports.Client`."""
-        asked = dict(wanted)
-
-        def ask(done: Reply) -> bool:
-            def answered() -> None:
-                found = self._leader.resolve(asked)
-                done("" if found is not None else "UNKNOWN_TOPIC_OR_PART", found)
-
-            network = self._network
-            if network.down or self._process in network.silenced or network.strikes("request_lost"):
-                return False
-            self._kernel.later(2 * self._network.way_s(), "ListOffsets", answered, self._process)
-            return True
-
-        found: dict[Place, int] | None = self._question(ask, timeout_s)
-        return found
+        self._enter()
+        return self._questions.resolve(wanted, timeout_s)
 
     def earliest(self, partition: Place, timeout_s: float) -> int | None:
         """See `ports.Client`."""
         found = self.resolve({partition: "earliest"}, timeout_s)
         return None if found is None else found[partition]
-
-    def _question(self, ask: Callable[[Reply], bool], timeout_s: float) -> Any:
-        """Ask until there is an answer, or no time left; a refusal is a fault of the next poll."""
-        self._enter()
-        deadline = self._kernel.now + timeout_s
-        if self._network.strikes("lookup_unanswered", self._member):
-            self._kernel.wait(deadline)
-            return None
-        while True:
-            answer = _Answer()
-            if ask(answer.hear):
-                self._kernel.wait(deadline, answer.is_here)
-            if answer.heard is not None:
-                code, payload = answer.heard
-                if not code:
-                    return payload
-                kind = request_row(code).kind
-                if kind != "retry":
-                    self._faults.note(kind, code, "in the model")
-                    return None
-            if self._kernel.now >= deadline:
-                return None
-            self._kernel.wait(min(deadline, self._kernel.now + self._network.settings.retry_backoff_s))
 
     # Commits
 
@@ -405,24 +359,6 @@ class ModelClient:
 
     def _tell(self, entry: told.Entry) -> None:
         self._network.history.add(self._kernel.now, entry)
-
-
-@final
-class _Answer:
-    """What a question was answered, once it was."""
-
-    __slots__ = ("heard",)
-
-    def __init__(self) -> None:
-        self.heard: tuple[str, Any] | None = None
-
-    def hear(self, code: str, payload: Any) -> None:
-        """The answer has come."""
-        self.heard = (code, payload)
-
-    def is_here(self) -> bool:
-        """Whether it has."""
-        return self.heard is not None
 
 
 @final

@@ -123,7 +123,7 @@ class ModelConsumer:
         """Go on at an offset; raises where the partition's fetcher does not run."""
         key = (place.topic, place.partition)
         if not self.fetcher.started(key):
-            raise KafkaException(KafkaError(KafkaError._STATE))  # noqa: SLF001 - Kafka's own name
+            raise KafkaException(KafkaError(KafkaError._STATE))
         self.fetcher.seek(key, place.offset)
 
     def position(self, places: list[TopicPartition]) -> list[TopicPartition]:
