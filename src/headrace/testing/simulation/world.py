@@ -63,7 +63,7 @@ class World:
         self.lives = 0
         self._runs = count(1)
         self._trouble_maker = Trouble(self.kernel, self.kafka, GROUP, scenario.protocol, [TOPIC])
-        self.calm = False
+        self.calm = self.over = False
 
     def play(self) -> Outcome:
         """Play it; what goes wrong in the core is a violation too."""
@@ -112,6 +112,7 @@ class World:
                 return
 
     def _stop_all(self) -> None:
+        self.over = True
         for member in self.slots:
             if member is not None:
                 member.stop()
@@ -168,7 +169,7 @@ class World:
         """An operator starts again what ended with an error; and in the calm, whatever ended."""
 
         def look() -> None:
-            if self.slots[slot] is not member:
+            if self.slots[slot] is not member or self.over:
                 return
             ended_badly = member.ended and member.error is not None
             if ended_badly or (self.calm and not member.alive and not member.stopping):
