@@ -1,23 +1,20 @@
 """What the history has shown so far of partitions, members and their tenures, as far as promises are about it.
 
 Decides which records are unfinished and which may come again; refuses to call anything a violation. Invariants: only
-what happened outside the core is taken in; a record counts as settled only for the tenure that ran it, and only while
-that tenure was the partition's.
+what happened outside the core is taken in; a record counts as settled only for the tenure that ran it, and only until
+that was over.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, final
+from typing import TYPE_CHECKING, Final, final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from headrace.ports import TopicPartition
     from headrace.testing.invariants.rules import TopicRules
-
-TenureState = Literal["held", "usurped", "closed"]
-"""Usurped: the group gave the partition to another, and its holder has not been told."""
 
 LANE_OF_ALL: Final = b""
 
@@ -47,6 +44,17 @@ class SentCommit:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Promised:
+    """Which records of a partition are owed, at one moment."""
+
+    origin: int | None
+    unsettled: frozenset[int]
+    settled: frozenset[int]
+    started: frozenset[int]
+
+
+@final
 @dataclass(slots=True, eq=False)
 class Tenure:
     """One partition on one member, from assign to revoke, loss or seek."""
@@ -54,7 +62,9 @@ class Tenure:
     member: str
     place: TopicPartition
     restored: frozenset[int]
-    state: TenureState = "held"
+    closed: bool = False
+    # Another member held it too for a while: one of them had not been told that the group gave it away.
+    contested: bool = False
     fetched: set[int] = field(default_factory=set[int])
     position: int | None = None
     # By offset: how its last run ended, None while it runs.
@@ -66,6 +76,9 @@ class Tenure:
     sent_at: float = -1.0
     sent_to: int = 0
     sent_map: frozenset[int] = frozenset()
+    # Where it began because the user moved it, and what was promised before: that holds until a commit says otherwise.
+    moved_to: int | None = None
+    before: Promised | None = None
 
     def covered_by_sent(self, offset: int) -> bool:
         """Whether the newest commit that was sent says that this record is finished."""
@@ -92,7 +105,7 @@ class Partition:
     may_repeat: set[int] = field(default_factory=set[int])
     committed: int | None = None
     kept: frozenset[int] = frozenset()
-    tenure: Tenure | None = None
+    tenures: list[Tenure] = field(default_factory=list[Tenure])
     sought_at: float | None = None
     # Made anew, so that offsets mean other records; or the user chose to pass over what retention left.
     unpromised: bool = False
@@ -133,13 +146,34 @@ class Partition:
             self.unsettled = {each for each in self.unsettled if each >= offset}
 
     def sought(self, offset: int, now: float) -> None:
-        """From here on everything from `offset` on is to be handled, whether it was before or not."""
+        """From here on everything from `offset` on is owed, whether it was handled before or not."""
         self.origin = offset
         self.sought_at = now
         self.unsettled = {each for each in self.records if each >= offset}
         self.settled = {each for each in self.settled if each < offset}
         self.started = {each for each in self.started if each < offset}
         self.may_repeat.clear()
+
+    def promised(self) -> Promised:
+        """What is owed now."""
+        return Promised(
+            self.origin, frozenset(self.unsettled), frozenset(self.settled), frozenset(self.started)
+        )
+
+    def _forget_move(self, before: Promised) -> None:
+        """The partition was moved, and no commit said so before it was taken away: the group goes on as before."""
+        again = self.settled - before.settled
+        self.may_repeat.update(self.settled & before.settled)
+        self.origin = before.origin
+        self.settled |= before.settled
+        self.started |= before.started
+        low = -1 if before.origin is None else before.origin
+        new = {
+            each
+            for each in self.records
+            if each >= max(low, max(before.unsettled | before.settled, default=-1) + 1)
+        }
+        self.unsettled = {each for each in before.unsettled | new if each in self.records} - again
 
     def covered(self, offset: int) -> bool:
         """Whether what is committed says that this record is finished."""
@@ -166,14 +200,24 @@ class Partition:
             case "none":
                 return None
 
-    def close(self, tenure: Tenure, state: TenureState) -> None:
-        """Its tenure is over, or was taken from it: what it settled and nobody confirmed may come again."""
-        tenure.state = state
-        if self.tenure is tenure:
-            self.tenure = None
-        self.may_repeat.update(each for each in tenure.settled if not self.covered(each))
+    def open(self, tenure: Tenure) -> None:
+        """A tenure begins; if another has not ended, one of the two is not the group's."""
+        self.tenures.append(tenure)
+        if len(self.tenures) > 1:
+            for each in self.tenures:
+                each.contested = True
+
+    def close(self, tenure: Tenure) -> None:
+        """A tenure is over: what it settled and nobody confirmed may come again."""
+        if tenure.closed:
+            return
+        tenure.closed = True
+        self.tenures.remove(tenure)
         for run in tenure.runs:
             run.outlived = True
+        if tenure.before is not None:
+            self._forget_move(tenure.before)
+        self.may_repeat.update(each for each in tenure.settled if not self.covered(each))
 
 
 @final
@@ -214,4 +258,4 @@ class Member:
 
     def held(self) -> Iterator[Tenure]:
         """Its tenures that are not closed."""
-        return (tenure for tenure in self.tenures.values() if tenure.state != "closed")
+        return (tenure for tenure in self.tenures.values() if not tenure.closed)

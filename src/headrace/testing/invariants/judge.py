@@ -36,6 +36,7 @@ class Judge:
         self._bounds = bounds or Bounds()
         self._members: dict[str, Member] = {}
         self._partitions: dict[TopicPartition, Partition] = {}
+        self._made_anew: set[str] = set()
         self._now = 0.0
         self._looked_at = 0.0
         self._safety = Safety(self._members, self._place, self._bounds, self._blame)
@@ -62,6 +63,7 @@ class Judge:
             told.CommitAnswered: self._commit_answered,
             told.SeekWanted: self._seek_wanted,
             told.Sought: self._sought,
+            told.FaultBegan: self._fault_began,
             told.FaultsOver: self._faults_over,
             told.Turned: self._turned,
             told.SnapshotTaken: self._snapshot_taken,
@@ -124,6 +126,13 @@ class Judge:
     def _removed(self, entry: told.Removed) -> None:
         if entry.place[0] in self._topics:
             self._place(entry.place).removed(entry.start, entry.offset)
+
+    def _fault_began(self, entry: told.FaultBegan) -> None:
+        if entry.kind == "topics_recreated":
+            self._made_anew.add(entry.detail)
+            for place, partition in self._partitions.items():
+                if place[0] == entry.detail:
+                    partition.made_anew()
 
     def _commit_applied(self, entry: told.CommitApplied) -> None:
         self._safety.commit_applied(self._members.get(entry.member), entry, self._now)
@@ -195,7 +204,7 @@ class Judge:
         self._liveness.took(member, "a rebalance callback", entry.took_s, self._now)
         for place in entry.places:
             tenure = member.tenures.get(place)
-            if tenure is not None and tenure.state != "closed":
+            if tenure is not None and not tenure.closed:
                 self._safety.close(tenure)
 
     # Records and commits

@@ -33,11 +33,12 @@ def _in_the_way(
 ) -> bool:
     if run.tenure.place != entry.place or run.number == entry.run != 0:  # one run: one batch
         return False
-    if run.offset != entry.offset and (lane is None or partition.lane_at(run.offset) != lane):
+    if lane is None:
+        # Without a key there is no order; only one assignment does not try one record twice at once.
+        return run.offset == entry.offset and run.tenure is tenure
+    if run.offset != entry.offset and partition.lane_at(run.offset) != lane:
         return False
-    if run.member == tenure.member:
-        return True
-    return not run.outlived and tenure.state == "held"
+    return run.member == tenure.member or not (run.outlived or run.tenure.contested or tenure.contested)
 
 
 def _begun_wrongly(

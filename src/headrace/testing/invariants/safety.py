@@ -49,36 +49,36 @@ class Safety:
     # Partitions come and go
 
     def assigned(self, member: Member, entry: told.Assigned) -> None:
-        """A tenure begins; what others still believe to hold was taken from them."""
+        """A tenure begins; of two that hold one partition, one has not been told that it was taken."""
         for place in entry.places:
             partition = self._place(place)
-            old = partition.tenure
+            old = member.tenures.get(place)
             if old is not None:
-                partition.close(old, "closed" if old.member == member.name else "usurped")
-            partition.tenure = member.tenures[place] = Tenure(member.name, place, partition.kept)
+                partition.close(old)
+            member.tenures[place] = Tenure(member.name, place, partition.kept)
+            partition.open(member.tenures[place])
 
     def taken(self, places: Sequence[TopicPartition]) -> None:
-        """A guest holds these: who believes to hold them does not."""
+        """A guest holds these: who believes to hold them may be wrong."""
         for place in places:
-            partition = self._place(place)
-            if partition.tenure is not None:
-                partition.close(partition.tenure, "usurped")
+            for tenure in self._place(place).tenures:
+                tenure.contested = True
 
     def revoke_returned(self, member: Member, entry: told.RevokeReturned, now: float) -> None:
         """S5 and S3: let go before the deadline only what is drained and in a commit."""
         early = self._is_early(member, entry.took_s, now)
         for place in entry.places:
             tenure = member.tenures.get(place)
-            if tenure is None or tenure.state == "closed":
+            if tenure is None or tenure.closed:
                 continue
-            if early and tenure.state == "held":
+            if early and not tenure.contested:
                 self._check_drained(tenure, now)
             self.close(tenure)
 
     def close(self, tenure: Tenure) -> None:
         """It is over for its member too."""
         self.outlived += sum(not run.outlived for run in tenure.runs)
-        self._place(tenure.place).close(tenure, "closed")
+        self._place(tenure.place).close(tenure)
 
     def _is_early(self, member: Member, took_s: float, now: float) -> bool:
         """Whether there was time left to wait for handlers."""
@@ -113,14 +113,10 @@ class Safety:
         """S2: a tenure reads on from where the group is, and leaves nothing out."""
         partition = self._place(entry.place)
         tenure = member.tenures.get(entry.place)
-        if tenure is None or tenure.state == "closed":
+        if tenure is None or tenure.closed:
             return
         partition.begins_at(entry.offsets[0])
-        if (
-            tenure.state == "held"
-            and partition.rules.guarantee == "at_least_once"
-            and not partition.unpromised
-        ):
+        if partition.rules.guarantee == "at_least_once" and not partition.unpromised:
             brought = set(entry.offsets)
             passed = [
                 each
@@ -139,7 +135,7 @@ class Safety:
         partition = self._place(entry.place)
         tenure = member.tenures.get(entry.place)
         what = f"{member.name} started {_name(entry.place)} {entry.offset}"
-        if tenure is None or tenure.state == "closed" or member.ended:
+        if tenure is None or tenure.closed or member.ended:
             self._blame("S4", f"{what}, which is not its own (any more)")
             return
         if entry.offset not in tenure.fetched:
@@ -148,7 +144,7 @@ class Safety:
         if partition.rules.guarantee == "at_most_once" and not partition.unpromised:
             if partition.committed is None or entry.offset >= partition.committed:
                 self._blame("S1", f"{what} before its commit, though at most once was promised")
-            if entry.offset in partition.started:
+            if entry.offset in partition.started and not tenure.contested:
                 self._blame("S5", f"{what} again, though at most once was promised")
         runs = [run for each in self._members.values() for run in each.runs.values()]
         wrong = out_of_order(partition, tenure, entry, runs)
@@ -158,7 +154,7 @@ class Safety:
             self._check_repeat(partition, tenure, entry.offset, what)
         partition.started.add(entry.offset)
         tenure.outcomes[entry.offset] = None
-        run = Run(member.name, tenure, entry.offset, entry.run, outlived=tenure.state == "usurped")
+        run = Run(member.name, tenure, entry.offset, entry.run)
         member.runs[entry.place, entry.offset] = run
         member.ran[entry.run, entry.place] = tenure
         tenure.runs.append(run)
@@ -166,8 +162,8 @@ class Safety:
     def _check_repeat(self, partition: Partition, tenure: Tenure, offset: int, what: str) -> None:
         if offset in tenure.settled:
             self._blame("S5", f"{what}, which it had finished in this assignment")
-        elif offset in partition.settled and tenure.state == "held":
-            if offset not in partition.may_repeat:
+        elif offset in partition.settled and offset not in tenure.outcomes:
+            if offset not in partition.may_repeat and not tenure.contested:
                 self._blame("S5", f"{what} again, though its end was confirmed")
             self.duplicates += 1
             partition.may_repeat.discard(offset)
@@ -184,8 +180,8 @@ class Safety:
         partition = self._place(entry.place)
         if tenure is None:
             return
-        if tenure.state != "held":
-            if entry.how == "acked" and tenure.state == "closed":
+        if tenure.closed:
+            if entry.how == "acked":
                 self._blame(
                     "S4",
                     f"{member.name} took an acknowledgement of {_name(entry.place)} {entry.offset}"
@@ -206,22 +202,31 @@ class Safety:
         for (topic, number, offset), text in zip(entry.offsets, metadata, strict=True):
             place = (topic, number)
             tenure = member.tenures.get(place)
-            if tenure is None or tenure.state == "closed":
+            if tenure is None or tenure.closed:
                 self._blame("S4", f"{member.name} committed {_name(place)} {offset}, which is not its own")
                 continue
             offsets[place] = (offset, text)
             tenures[place] = tenure
             tenure.sent_at, tenure.sent_to = now, offset
             tenure.sent_map = self._map_of(place, offset, text)
-        open_ones = [each for each in member.commits if not each.answered]
-        patient = [each for each in open_ones if now - each.at < self._bounds.commit_timeout_s]
-        if entry.in_flight > 1 and patient and member.callback_at is None:
-            self._blame("S4", f"{member.name} sent a commit while one was {now - patient[-1].at:.3f} s old")
-        member.commits.append(SentCommit(now, tenures, offsets))
+        sent = SentCommit(now, tenures, offsets)
+        self._check_alone(member, sent, entry.in_flight)
+        member.commits.append(sent)
+
+    def _check_alone(self, member: Member, sent: SentCommit, in_flight: int) -> None:
+        """What says the same may be sent again; and the last commit of a revoke cannot wait."""
+        if in_flight < 2 or member.callback_at is not None:
+            return
+        for other in member.commits:
+            age_s = sent.at - other.at
+            same = all(sent.offsets.get(place) == said for place, said in other.offsets.items())
+            if not (other.answered or same or age_s >= self._bounds.commit_timeout_s):
+                self._blame("S4", f"{member.name} sent a commit while one was {age_s:.3f} s old")
+                return
 
     def commit_answered(self, member: Member, entry: told.CommitAnswered) -> None:
-        """The oldest commit that fits is answered."""
-        for commit in member.commits:
+        """An answer names no commit; the runtime takes it for the newest that fits, and so does the judge."""
+        for commit in reversed(member.commits):
             if not commit.answered and commit.offsets.get(entry.place, (-1, ""))[0] == entry.offset:
                 commit.answered = True
                 return
@@ -233,6 +238,7 @@ class Safety:
         if entry.before is None:
             partition.begins_at(entry.offset)
         kept = self._map_of(entry.place, entry.offset, entry.metadata)
+        self._land(partition, sent, now)
         if not partition.unpromised:
             self._check_back(partition, sent, entry, now)
             older = self._before_seek(partition, sent)
@@ -240,36 +246,50 @@ class Safety:
                 self._check_finished(partition, sent, entry, kept)
         partition.committed, partition.kept = entry.offset, kept
         partition.may_repeat = {each for each in partition.may_repeat if not partition.covered(each)}
-        tenure = partition.tenure
-        if tenure is not None and not tenure.fetched:
-            tenure.restored = kept
+        for tenure in partition.tenures:
+            if not tenure.fetched:
+                tenure.restored = kept
 
     def _before_seek(self, partition: Partition, sent: SentCommit | None) -> bool:
         """Whether this commit was on its way when the partition was moved."""
         if sent is None or partition.sought_at is None or sent.at > partition.sought_at:
             return False
-        return sent.tenures[partition.place].state == "closed"
+        return sent.tenures[partition.place].closed
+
+    def _land(self, partition: Partition, sent: SentCommit | None, now: float) -> None:
+        """The first commit of a tenure that the user moved: from now on that is what the group goes by."""
+        tenure = None if sent is None else sent.tenures.get(partition.place)
+        if tenure is None or tenure.moved_to is None:
+            return
+        if tenure.closed or tenure.contested:
+            partition.sought(tenure.moved_to, now)
+            partition.settled.update(tenure.settled)
+            partition.unsettled.difference_update(tenure.settled)
+        tenure.moved_to, tenure.before = None, None
 
     def sought(self, member: Member | None, entry: told.Sought, now: float) -> None:
         """The user moved a partition, or retention did, or an operator while nobody held it."""
         partition = self._place(entry.place)
-        tenure = partition.tenure
         if member is None:
-            if tenure is None:
+            if not partition.tenures:
                 partition.sought(entry.offset, now)
                 partition.committed, partition.kept = entry.offset, frozenset()
             return
         tenure = member.tenures.get(entry.place)
-        if tenure is None or tenure.state != "held":
+        if tenure is None or tenure.closed:
             return
-        gone = tenure.position is not None and tenure.position < partition.start
-        fresh = tenure.position is None
-        if not (entry.place in member.seeks_wanted or gone or fresh or partition.unpromised):
+        gone = (tenure.position or partition.committed or 0) < partition.start
+        if not (entry.place in member.seeks_wanted or gone or partition.unpromised):
             self._blame("S2", f"{member.name} moved {_name(entry.place)} to {entry.offset} unasked")
         member.seeks_wanted.discard(entry.place)
-        partition.close(tenure, "closed")
-        partition.sought(entry.offset, now)
-        partition.tenure = member.tenures[entry.place] = Tenure(member.name, entry.place, frozenset())
+        partition.close(tenure)
+        fresh = member.tenures[entry.place] = Tenure(member.name, entry.place, frozenset())
+        fresh.moved_to = entry.offset
+        fresh.contested = tenure.contested
+        partition.open(fresh)
+        if not fresh.contested:
+            fresh.before = partition.promised()
+            partition.sought(entry.offset, now)
 
     def _check_back(
         self, partition: Partition, sent: SentCommit | None, entry: told.CommitApplied, now: float
