@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from headrace._core import notices
 from headrace._core.effects import Rebuild, SendCommit, StopApp, Tell
+from headrace._core.flights import Flights
 from headrace._core.offset_map import METADATA_CHARS_MAX, encode
 from headrace._core.refusals import CommitAction, refusal_of
 from headrace._core.states import COMMIT_TRANSITIONS, CommitState, CommitTrigger, advance
@@ -60,6 +61,7 @@ class Commits:
         "_code",
         "_episode_at",
         "_farewells",
+        "_flights",
         "_given_up",
         "_newest",
         "_next_at",
@@ -89,7 +91,9 @@ class Commits:
         self._sent_at = 0.0
         # Offsets whose commit was replaced before it was answered: an answer that names one may be that older one's.
         self._given_up: dict[TopicPartition, set[int]] = {}
-        # Content of the newest commit: its answer, and no other, ends the flight.
+        # Its newest commit's answer, and no other, ends the flight.
+        self._flights = Flights()
+        # Content of the newest commit.
         self._newest: dict[TopicPartition, int] = {}
         self._farewells: dict[TopicPartition, _Farewell] = {}
         self._backoff_s = policy.backoff_initial_s
@@ -112,6 +116,10 @@ class Commits:
     def unanswered(self) -> bool:
         """Whether a commit is in flight."""
         return self.state is CommitState.IN_FLIGHT
+
+    def episode(self) -> tuple[str, int, float] | None:
+        """Code, count and beginning of the present episode of refusals, if there is one."""
+        return None if self._episode_at is None else (self._code, self._refusals, self._episode_at)
 
     def on_its_way(self, tenure: Tenure) -> int | None:
         """The offset of this tenure that is being committed now, if one is."""
@@ -199,13 +207,17 @@ class Commits:
         if sent is not None:
             self._given_up.setdefault(tenure.key, set()).add(sent.offset)
 
+    def all_lost(self) -> None:
+        """No partition is ours any more: answers to come mean nothing, and a new connection may give none."""
+        self._flights.forget()
+
     def answered(
         self, results: Sequence[CommitResult], tenures: Mapping[TopicPartition, Tenure], now: float
     ) -> list[Effect]:
         """Take in an answer, of the newest commit or of an older one."""
         effects: list[Effect] = []
-        newest = all(
-            self._newest.get((result.topic, result.partition)) == result.offset for result in results
+        newest = self._flights.answered(
+            {(result.topic, result.partition): result.offset for result in results}
         )
         ends_flight = newest or self.state is not CommitState.IN_FLIGHT
         failed: list[CommitResult] = []
@@ -244,6 +256,7 @@ class Commits:
 
     def not_sent(self, code: str, now: float) -> list[Effect]:
         """The client would not send it: as if refused."""
+        self._flights.not_sent()
         for key in self._newest:
             self._sent.pop(key, None)
         return [*self._farewells_failed(code), *self._refuse(code, CommitTrigger.REFUSED, now)]
@@ -276,6 +289,7 @@ class Commits:
             self._sent[tenure.key] = _Sent(tenure.epoch, offset, mark_of(tenure))
         self.state = advance(COMMIT_TRANSITIONS, self.state, CommitTrigger.SENT)
         self._newest = {(request.topic, request.partition): request.offset for request in requests}
+        self._flights.sent(dict(self._newest), now)
         self._sent_at = now
         self.finished_since = 0
         self.sent += 1
