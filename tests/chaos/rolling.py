@@ -187,7 +187,12 @@ def _is_shared(lines: Sequence[Line], names: Sequence[str]) -> bool:
 
 def _count(cost: Cost, lines: Sequence[Line], began_at: float, ended_at: float) -> None:
     inside = [line for line in lines if began_at <= line.at <= ended_at]
-    cost.generations.append(len({line.offset for line in inside if line.kind == "generation"}))
+    generations = [line for line in lines if line.kind == "generation"]
+    # A static member that comes back makes the broker write the generation anew, not a new one.
+    known = max((line.offset for line in generations if line.at < began_at), default=0)
+    cost.generations.append(
+        len({line.offset for line in generations if began_at <= line.at <= ended_at and line.offset > known})
+    )
     cost.assigned.append(sum(line.kind == "assigned" for line in inside))
     starts: dict[int, list[float]] = defaultdict(list)
     for line in inside:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
+from pathlib import Path
 
 import confluent_kafka
 
@@ -12,7 +14,8 @@ from tests.chaos.cluster import ROOT
 
 def versions() -> str:
     """What ran."""
-    kafka = next(iter(sorted((ROOT / ".tools").glob("kafka-*/kafka-server-common-*.jar"))), None)
+    tools = Path(os.environ.get("HEADRACE_TOOLS", ROOT / ".tools"))
+    kafka = next(iter(sorted(tools.glob("kafka-*/kafka-server-common-*.jar"))), None)
     broker = kafka.stem.rpartition("-")[2] if kafka is not None else "unknown"
     return (
         f"Python {platform.python_version()}, confluent-kafka {confluent_kafka.__version__}, "
