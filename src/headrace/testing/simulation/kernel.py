@@ -85,6 +85,7 @@ class Kernel:
         self._threads: list[Thread] = []
         self._numbers = count()
         self._main = getcurrent()
+        self._running: Thread | None = None
         self._preemption = 0.0
 
     def clock(self) -> float:
@@ -128,6 +129,10 @@ class Kernel:
         thread = self._current()
         if not thread.process.alive:
             raise Killed
+        if self._nothing_else(thread, until, ready):
+            self.steps += 1
+            self.now = until
+            return
         thread.until = until
         thread.ready = ready
         self._main.switch()
@@ -141,7 +146,9 @@ class Kernel:
 
     def guard(self) -> None:
         """Called by a thread before it reaches outside its process: a killed one must not."""
-        if not self._current().process.alive:
+        thread = self._running
+        assert thread is not None, "only a simulated thread may call this"
+        if not thread.process.alive:
             raise Killed
 
     def kill(self, process: Process) -> None:
@@ -150,8 +157,10 @@ class Kernel:
         for thread in [each for each in self._threads if each.process is process]:
             if thread.fiber is not getcurrent():
                 # It switches back here when it ends, for its parent is the main one; a loop that catches it ends later.
+                running, self._running = self._running, thread
                 while thread in self._threads:
                     thread.fiber.throw(Killed) if thread.fiber else self._threads.remove(thread)
+                self._running = running
 
     def freeze(self, process: Process, frozen_s: float) -> None:
         """Nothing of it happens for so long."""
@@ -164,9 +173,8 @@ class Kernel:
         """Let one thing happen; False if nothing can happen any more, ever."""
         self.steps += 1
         while True:
-            self._collect()
-            timers = [timer for timer in self._due if self._may(timer.process)]
-            threads = [thread for thread in self._threads if self._runnable(thread)]
+            timers = self._timers_now()
+            threads = self._threads_now()
             options = len(timers) + len(threads)
             if options:
                 break
@@ -179,9 +187,10 @@ class Kernel:
             if timer.action is not None:
                 timer.action()
         else:
-            thread = threads[chosen - len(timers)]
+            self._running = thread = threads[chosen - len(timers)]
             thread.ready = None
             thread.fiber.switch()
+            self._running = None
         return True
 
     def end(self) -> None:
@@ -192,27 +201,49 @@ class Kernel:
     # Inside
 
     def _current(self) -> Thread:
-        fiber = getcurrent()
-        return next(thread for thread in self._threads if thread.fiber is fiber)
+        thread = self._running
+        assert thread is not None, "only a simulated thread may call this"
+        return thread
 
-    def _may(self, process: Process | None) -> bool:
-        return process is None or process.frozen_until <= self.now
+    def _timers_now(self) -> list[Timer]:
+        """What is due and may happen; what never will is forgotten."""
+        now, future, due = self.now, self._future, self._due
+        while future and future[0][0] <= now:
+            due.append(heapq.heappop(future)[2])
+        if not due:
+            return due
+        alive = [
+            timer
+            for timer in due
+            if timer.action is not None and (timer.process is None or timer.process.alive)
+        ]
+        self._due = alive
+        return [timer for timer in alive if timer.process is None or timer.process.frozen_until <= now]
 
-    def _runnable(self, thread: Thread) -> bool:
-        if thread.process.frozen_until > self.now:
+    def _threads_now(self) -> list[Thread]:
+        """Threads that wait no longer."""
+        now = self.now
+        return [
+            thread
+            for thread in self._threads
+            if thread.process.frozen_until <= now
+            and (thread.until <= now or (thread.ready is not None and thread.ready()))
+        ]
+
+    def _nothing_else(self, thread: Thread, until: float, ready: Callable[[], bool] | None) -> bool:
+        """Whether nothing can happen before this thread goes on at `until`: then it goes on without a switch."""
+        if self._due or until <= self.now or (self._future and self._future[0][0] <= until):
             return False
-        return thread.until <= self.now or (thread.ready is not None and thread.ready())
-
-    def _collect(self) -> None:
-        """Move what has become due to the list of what may happen now; forget what never will."""
-        while self._future and self._future[0][0] <= self.now:
-            self._due.append(heapq.heappop(self._future)[2])
-        if any(timer.action is None or (timer.process and not timer.process.alive) for timer in self._due):
-            self._due = [
-                timer
-                for timer in self._due
-                if timer.action is not None and not (timer.process and not timer.process.alive)
-            ]
+        if thread.process.frozen_until > self.now or (ready is not None and ready()):
+            return False
+        for other in self._threads:
+            if other is thread:
+                continue
+            if max(other.until, other.process.frozen_until) <= until:
+                return False
+            if other.ready is not None and other.ready():
+                return False
+        return until != float("inf")
 
     def _advance(self) -> bool:
         """Move time to the next moment at which something can happen."""
