@@ -208,7 +208,7 @@ class Partition:
                 each.contested = True
 
     def close(self, tenure: Tenure) -> None:
-        """A tenure is over: what it settled and nobody confirmed may come again."""
+        """A tenure is over: what it was given and nobody confirmed may come again."""
         if tenure.closed:
             return
         tenure.closed = True
@@ -217,7 +217,7 @@ class Partition:
             run.outlived = True
         if tenure.before is not None:
             self._forget_move(tenure.before)
-        self.may_repeat.update(each for each in tenure.settled if not self.covered(each))
+        self.may_repeat.update(each for each in tenure.fetched if not self.covered(each))
 
 
 @final
@@ -243,6 +243,8 @@ class Member:
     closing: bool = False
     freezes: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
     seeks_wanted: set[TopicPartition] = field(default_factory=set["TopicPartition"])
+    # A broker refused an offset map of it: it may leave maps out.
+    map_refused: bool = False
     snapshot_drained: bool = True
     blamed: set[str] = field(default_factory=set[str])
 

@@ -214,18 +214,19 @@ class Safety:
         member.commits.append(sent)
 
     def _check_alone(self, member: Member, sent: SentCommit, in_flight: int) -> None:
-        """What says the same may be sent again; and the last commit of a revoke cannot wait."""
+        """What says the same may be sent again, as may be other partitions; the last commit of a revoke cannot wait."""
         if in_flight < 2 or member.callback_at is not None:
             return
         for other in member.commits:
             age_s = sent.at - other.at
-            same = all(sent.offsets.get(place) == said for place, said in other.offsets.items())
+            same = all(sent.offsets.get(place, said) == said for place, said in other.offsets.items())
             if not (other.answered or same or age_s >= self._bounds.commit_timeout_s):
                 self._blame("S4", f"{member.name} sent a commit while one was {age_s:.3f} s old")
                 return
 
     def commit_answered(self, member: Member, entry: told.CommitAnswered) -> None:
         """An answer names no commit; the runtime takes it for the newest that fits, and so does the judge."""
+        member.map_refused = member.map_refused or entry.error == "OFFSET_METADATA_TOO_LARGE"
         for commit in reversed(member.commits):
             if not commit.answered and commit.offsets.get(entry.place, (-1, ""))[0] == entry.offset:
                 commit.answered = True
@@ -244,7 +245,9 @@ class Safety:
             older = self._before_seek(partition, sent)
             if partition.rules.guarantee == "at_least_once" and not older:
                 self._check_finished(partition, sent, entry, kept)
+        before = {each for each in partition.settled if partition.covered(each)}
         partition.committed, partition.kept = entry.offset, kept
+        self._check_kept(partition, member, sent, entry, before, now)
         partition.may_repeat = {each for each in partition.may_repeat if not partition.covered(each)}
         for tenure in partition.tenures:
             if not tenure.fetched:
@@ -307,6 +310,31 @@ class Safety:
             f"{entry.member} committed {_name(entry.place)} {entry.offset}, back from {entry.before}",
         )
 
+    def _check_kept(
+        self,
+        partition: Partition,
+        member: Member | None,
+        sent: SentCommit | None,
+        entry: told.CommitApplied,
+        before: set[int],
+        now: float,
+    ) -> None:
+        """A map that was refused once may be left out; else what was confirmed stays so."""
+        forgotten = sorted(
+            each for each in before if each in partition.records and not partition.covered(each)
+        )
+        if not forgotten:
+            return
+        partition.may_repeat.update(forgotten)
+        late = sent is not None and now - sent.at >= self._bounds.commit_timeout_s
+        went_back = entry.before is not None and entry.offset < entry.before
+        refused = member is None or member.map_refused
+        if not (late or went_back or refused or partition.sought_at is not None or partition.unpromised):
+            self._blame(
+                "S5",
+                f"{entry.member} committed {_name(entry.place)} {entry.offset} without {forgotten}, confirmed before",
+            )
+
     def _check_finished(
         self, partition: Partition, sent: SentCommit | None, entry: told.CommitApplied, kept: frozenset[int]
     ) -> None:
@@ -334,11 +362,10 @@ class Safety:
             return frozenset()
 
     def _sent(self, member: Member, entry: told.CommitApplied) -> SentCommit | None:
-        """The newest commit that says this: a repeat of an older one says the same."""
-        for commit in reversed(member.commits):
-            if commit.offsets.get(entry.place) == (entry.offset, entry.metadata):
-                return commit
-        return None
+        """The oldest unanswered commit that says this: of those that say the same any may be the one."""
+        said = (entry.offset, entry.metadata)
+        found = [each for each in member.commits if each.offsets.get(entry.place) == said]
+        return next((each for each in found if not each.answered), found[-1] if found else None)
 
 
 def _below(offsets: set[int], end: int) -> set[int]:

@@ -33,6 +33,8 @@ STEPS_MAX: Final = 60_000
 CALM_MAX_S: Final = 400.0
 """After trouble everything must be finished within so long: a session and a poll interval for each of its causes."""
 RESTART_S: Final = 3.0
+OPEN_MAX_S: Final = 2.0
+"""How long a transaction stays open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,8 @@ class World:
                 member.process.frozen_until = min(member.process.frozen_until, kernel.now)
         self.scenario = replace(self.scenario, handlers=quiet)
         until = kernel.now + CALM_MAX_S
-        while not self.judge.finished():
+        written_by = kernel.now + (OPEN_MAX_S if self.scenario.transactions else 0.0)
+        while not self.judge.finished() or kernel.now < written_by:
             if not any(member is not None and member.alive and not member.stopping for member in self.slots):
                 self._start_somewhere()
             self._run_until(min(until, kernel.now + 1.0))
@@ -236,7 +239,7 @@ class World:
                 TOPIC,
                 partition,
                 [key] * (1 + choices.index("of", 3)),
-                choices.between("open", 0.0, 2.0),
+                choices.between("open", 0.0, OPEN_MAX_S),
                 committed=choices.chance("committed", 0.6),
             )
         else:
