@@ -163,6 +163,8 @@ class ModelClient:
         return taken
 
     def _consume(self, records_max: int) -> Taken:
+        if not self._consumer.fetcher.queue:
+            return []
         taken, errors = self._consumer.fetcher.take(records_max)
         for (topic, partition), code, offset in errors:
             self._faults.note(consume_row(code).kind, code, "in the model", topic, partition, offset)

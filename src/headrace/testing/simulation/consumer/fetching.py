@@ -152,6 +152,7 @@ class Fetcher:
         found: list[tuple[TopicPartition, list[ModelRecord]]] = []
         errors: list[tuple[TopicPartition, str, int]] = []
         count = 0
+        has_room = False
         while self.queue and count < records_max:
             chunk = self.queue[0]
             partition = chunk.partition
@@ -162,6 +163,8 @@ class Fetcher:
             taken = chunk.records[chunk.at : chunk.at + records_max - count]
             chunk.at += len(taken)
             count += len(taken)
+            # An open fetch left out what was full.
+            has_room = has_room or partition.queued >= self._network.settings.prefetch_records
             partition.queued -= len(taken)
             if taken:
                 found.append((partition.place, taken))
@@ -169,7 +172,8 @@ class Fetcher:
             if chunk.at >= len(chunk.records):
                 self.queue.popleft()
                 partition.position = chunk.next_offset
-        self.wake()
+        if has_room:
+            self.wake()
         return found, errors
 
     # Fetching
@@ -221,6 +225,7 @@ class Fetcher:
         if self._closed:
             return
         if code:
+            self._leader.drop(self._connection)
             self.broke(code)
             self._asking = True  # nor is anything asked until then
             self._network.kernel.later(

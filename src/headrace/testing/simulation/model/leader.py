@@ -57,6 +57,8 @@ class Leader:
         self._topics = topics
         # By connection, each of which has one fetch open at most.
         self._parked: dict[Connection, _Parked] = {}
+        # Clients that want to ask for something else while their fetch is still on its way here.
+        self._impatient: dict[Connection, None] = {}
 
     def connect(self, process: Process) -> Connection:
         """A connection for a client's fetches."""
@@ -65,15 +67,22 @@ class Leader:
     def fetch(self, connection: Connection, asked: Sequence[Asked], reply: Reply) -> None:
         """Fetch: (place, offset, records at most, version) each."""
         answers = self._read(asked)
+        hurried = connection in self._impatient
+        self._impatient.pop(connection, None)
         if answers:
             reply("", answers)
-        else:
-            self._parked[connection] = _Parked(connection, asked, reply)
+            return
+        self._parked[connection] = _Parked(connection, asked, reply)
+        if hurried:
+            self.hurry(connection)
 
     def hurry(self, connection: Connection) -> None:
         """The client wants to ask for something else: its open fetch ends when its wait is over."""
         parked = self._parked.get(connection)
-        if parked is None or parked.hurried:
+        if parked is None:
+            self._impatient[connection] = None
+            return
+        if parked.hurried:
             return
         parked.hurried = True
         kernel = self._network.kernel
@@ -90,9 +99,14 @@ class Leader:
         for parked in list(self._parked.values()):
             self._end(parked)
 
+    def drop(self, connection: Connection) -> None:
+        """The connection broke: what waits on it waits for nobody."""
+        self._parked.pop(connection, None)
+
     def forget(self, connection: Connection) -> None:
         """The client is gone."""
         self._parked.pop(connection, None)
+        self._impatient.pop(connection, None)
         connection.close()
 
     def resolve(self, wanted: Mapping[TopicPartition, str | int]) -> dict[TopicPartition, int] | None:
