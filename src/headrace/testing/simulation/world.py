@@ -145,7 +145,7 @@ class World:
 
     def _start(self, slot: int) -> None:
         member = self.slots[slot]
-        if member is not None and member.alive:
+        if self.over or (member is not None and member.alive):
             return
         self.lives += 1
         instance = f"instance-{slot}" if self.scenario.static else None
