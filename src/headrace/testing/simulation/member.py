@@ -47,10 +47,12 @@ SPAN_S = 5.0
 class ModelInbox:
     """`Inbox`: what the simulation puts, the owner takes."""
 
-    __slots__ = ("_items", "_kernel")
+    __slots__ = ("_items", "_kernel", "_stretch")
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self, kernel: Kernel, stretch: float) -> None:
         self._kernel = kernel
+        # A wait of five milliseconds for results of a handler that takes a minute is most of a simulation's work.
+        self._stretch = stretch
         self._items: deque[Any] = deque()
 
     def put(self, item: Any) -> None:
@@ -60,7 +62,7 @@ class ModelInbox:
     def take(self, timeout_s: float) -> Sequence[Any]:
         """See `Inbox.take`."""
         if timeout_s > 0 and not self._items:
-            self._kernel.wait(self._kernel.now + timeout_s, lambda: bool(self._items))
+            self._kernel.wait(self._kernel.now + timeout_s * self._stretch, lambda: bool(self._items))
         return [self._items.popleft() for _ in range(min(len(self._items), BATCH_MAX))]
 
 
@@ -97,7 +99,7 @@ class Member:
         self._kafka = kafka
         self._scenario = scenario
         self._instance = instance
-        self._inbox = ModelInbox(kernel)
+        self._inbox = ModelInbox(kernel, scenario.inbox_stretch)
         self.ended = False
         self.error: str | None = None
         self.stopping = False

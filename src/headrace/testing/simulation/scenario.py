@@ -16,8 +16,8 @@ from headrace.testing.simulation.handlers import Handlers
 from headrace.testing.simulation.model.settings import ModelSettings
 
 if TYPE_CHECKING:
-    from headrace.testing.simulation.choices import Choices
     from headrace.subscriptions import Ack, OnExhausted, OrderBy, RunIn
+    from headrace.testing.simulation.choices import Choices
     from headrace.testing.simulation.model.settings import Protocol
 
 T = TypeVar("T")
@@ -61,6 +61,8 @@ class Scenario:
     """Share of records written in transactions, some of which are aborted."""
     preemption: float = 0.05
     poll_idle_s: float = 0.5
+    inbox_stretch: float = 1.0
+    """How much longer than asked for a wait for results may take: as on a machine that is busy elsewhere."""
     commit: Commit = field(default_factory=Commit)
     budgets: Budgets = field(default_factory=Budgets)
     timeouts: Timeouts = field(default_factory=Timeouts)
@@ -111,6 +113,7 @@ def scenario_of(seed: int) -> Scenario:
         faults=Faults.drawn(draw),
         transactions=maybe(0.2, 0.5),
         preemption=maybe(0.7, 0.3),
+        inbox_stretch=one(1.0, 20.0, 40.0, 40.0),
         poll_idle_s=one(0.1, 1.0, 1.0, 2.0),
         commit=Commit(
             every_s=one(0.1, 0.5, 1.0, 5.0),

@@ -186,7 +186,7 @@ class ModelExecutor:
     def stack_of(self, running: Running) -> str | None:
         """None: a simulated handler has no stack."""
         del running
-        return None  # noqa: RET501 - mypy wants it said
+        return None
 
     def busy_workers(self) -> int:
         """See `ports.Executor`."""
