@@ -16,7 +16,7 @@ with warnings.catch_warnings():
     warnings.simplefilter(
         "ignore", DeprecationWarning
     )  # kafka-python, when it is imported on Python 3.11 and 3.12
-    from kafka.coordinator.assignors.abstract import RebalanceProtocol
+    from kafka.coordinator.assignors.abstract import RebalanceProtocol  # pyright: ignore[reportAttributeAccessIssue]
     from kafka.protocol.consumer.metadata import ConsumerProtocolAssignment, ConsumerProtocolSubscription
 
     from headrace.assign import kafka_python
