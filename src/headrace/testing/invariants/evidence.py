@@ -80,6 +80,10 @@ class Tenure:
     moved_to: int | None = None
     before: Promised | None = None
 
+    def unfinished(self) -> set[int]:
+        """What it was given and did not finish itself; what a map called finished it was not given."""
+        return self.fetched - self.restored - self.settled.keys()
+
     def covered_by_sent(self, offset: int) -> bool:
         """Whether the newest commit that was sent says that this record is finished."""
         return offset < self.sent_to or offset in self.sent_map

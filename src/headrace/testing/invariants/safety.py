@@ -72,7 +72,7 @@ class Safety:
             if tenure is None or tenure.closed:
                 continue
             if early and not tenure.contested:
-                self._check_drained(tenure, now)
+                self._check_drained(tenure, now, maps=not member.map_refused)
             self.close(tenure)
 
     def close(self, tenure: Tenure) -> None:
@@ -90,7 +90,7 @@ class Safety:
             return member.stop_at is not None and now - member.stop_at < bounds.stop_s * DRAIN_SHARE
         return took_s < min(bounds.drain_s, bounds.max_poll_interval_s / 4) * 0.9
 
-    def _check_drained(self, tenure: Tenure, now: float) -> None:
+    def _check_drained(self, tenure: Tenure, now: float, *, maps: bool) -> None:
         partition = self._place(tenure.place)
         if partition.rules.guarantee != "at_least_once" or partition.unpromised:
             return
@@ -99,10 +99,13 @@ class Safety:
             running = sorted(run.offset for run in tenure.runs)
             self._blame("S5", f"{tenure.member} gave {where} back while handlers ran on {running}")
             return
+        # Without maps a commit says nothing of what is finished behind an unfinished record.
+        head = min(tenure.unfinished() & partition.records.keys(), default=partition.end)
         missing = [
             offset
             for offset, (at, how) in sorted(tenure.settled.items())
-            if not (
+            if (maps or offset < head)
+            and not (
                 partition.covered(offset) or tenure.covered_by_sent(offset) or _too_late(tenure, at, how, now)
             )
         ]
@@ -343,9 +346,7 @@ class Safety:
         # What this assignment was given it must have finished itself, whoever did before.
         given: set[int] = set()
         if tenure is not None:
-            given = {each for each in tenure.fetched if each in partition.records}
-            given -= tenure.restored
-            given -= tenure.settled.keys()
+            given = tenure.unfinished() & partition.records.keys()
         passed = sorted({*partition.unsettled_between(None, entry.offset), *_below(given, entry.offset)})
         if passed:
             handed = tenure is not None and any(each in tenure.fetched for each in passed)
