@@ -1,0 +1,252 @@
+"""Time and judge assignment: `python benchmarks/assign.py [--peers] [--large]`.
+
+Each size: a fresh plan, one after a member left, and one after a member joined; wall time of the strategy, and of making
+the form that clients take. Quality is that of the certificate: imbalance, and moves above the fewest. `--peers` runs the
+assignors of aiokafka and kafka-python on the same groups, each for at most `--limit` seconds a plan; `--large` adds the
+million partitions. Peak memory is that of a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import multiprocessing
+import random
+import resource
+import time
+import warnings
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from headrace.assign import Claim, CooperativeSticky, Member, Plan, Sticky, certify, wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+
+Owned = dict[str, dict[str, list[int]]]
+
+
+@dataclass(frozen=True)
+class Size:
+    """A group to plan for."""
+
+    name: str
+    topics: dict[str, int]
+    subscriptions: list[list[str]]
+
+
+def uniform(topics: int, partitions: int, members: int) -> Size:
+    sizes = {f"topic-{n:04}": partitions for n in range(topics)}
+    return Size(f"{topics} x {partitions}, {members} members", sizes, [list(sizes)] * members)
+
+
+def halves() -> Size:
+    sizes = {f"topic-{n:04}": 200 for n in range(100)}
+    names = list(sizes)
+    return Size(
+        "100 x 200, 500 members, two halves",
+        sizes,
+        [names[:50] if n % 4 == 0 else names[50:] for n in range(500)],
+    )
+
+
+def odd(topics: int, partitions: int, members: int) -> Size:
+    size = uniform(topics, partitions, members)
+    return replace(
+        size,
+        name=size.name + ", one on one topic",
+        subscriptions=[*size.subscriptions[:-1], list(size.topics)[:1]],
+    )
+
+
+def at_random() -> Size:
+    chance = random.Random(1)  # noqa: S311  # for groups, not for secrets
+    sizes = {f"topic-{n:04}": 200 for n in range(100)}
+    names = list(sizes)
+    return Size(
+        "100 x 200, 500 members, at random",
+        sizes,
+        [chance.sample(names, chance.randint(1, 99)) for _ in range(500)],
+    )
+
+
+SMALL = (uniform(10, 10, 10), uniform(50, 40, 100), uniform(100, 100, 200), uniform(200, 200, 500))
+DIFFERING = (odd(50, 40, 101), halves(), at_random())
+
+
+class OfHeadrace:
+    """Ours."""
+
+    name = "headrace"
+
+    def __init__(self, strategy: Sticky | CooperativeSticky | None = None) -> None:
+        self._strategy = strategy or Sticky()
+
+    def __call__(self, members: list[Member], topics: dict[str, int]) -> Owned:
+        return self._strategy.assign(members, topics).assignments()
+
+
+class OfAiokafka:
+    """The sticky assignor that aiokafka has."""
+
+    name = "aiokafka"
+
+    def __call__(self, members: list[Member], topics: dict[str, int]) -> Owned:
+        from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+        from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
+
+        said = {
+            m.id: ConsumerProtocolMemberMetadata(
+                0, list(m.topics), wire.encode_sticky(m.claim) if m.claim else b""
+            )
+            for m in members
+        }
+        told = StickyPartitionAssignor.assign(_cluster(topics), said)
+        return {name: {t: list(ps) for t, ps in one.assignment} for name, one in told.items()}
+
+
+class OfKafkaPython:
+    """The sticky assignor that kafka-python has."""
+
+    name = "kafka-python"
+
+    def __call__(self, members: list[Member], topics: dict[str, int]) -> Owned:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+            from kafka.protocol.consumer.metadata import ConsumerProtocolSubscription
+        joined = [
+            SimpleNamespace(
+                member_id=m.id,
+                metadata=ConsumerProtocolSubscription(
+                    version=0,
+                    topics=list(m.topics),
+                    user_data=wire.encode_sticky(m.claim) if m.claim else b"",
+                ),
+            )
+            for m in members
+        ]
+        told = StickyPartitionAssignor().assign(_cluster(topics), joined)
+        return {name: {t: list(ps) for t, ps in one.assigned_partitions} for name, one in told.items()}
+
+
+def _cluster(topics: dict[str, int]) -> Any:
+    return SimpleNamespace(
+        partitions_for_topic=lambda topic: set(range(topics[topic])) if topic in topics else None
+    )
+
+
+def named(size: Size) -> list[Member]:
+    return [Member(f"member-{n:05}", topics) for n, topics in enumerate(size.subscriptions)]
+
+
+def claiming(members: list[Member], owned: Owned) -> list[Member]:
+    return [replace(m, claim=Claim(owned[m.id], 1) if m.id in owned else None) for m in members]
+
+
+def as_plan(members: list[Member], topics: dict[str, int], owned: Owned) -> Plan:
+    """Any assignor's answer in a form that the certificate reads."""
+    blank = Sticky(balance="kip54").assign([], topics)
+    names = sorted(member.id for member in members)
+    number = {name: at for at, name in enumerate(names)}
+    first_of = dict(zip(blank.topics, blank.firsts, strict=False))
+    owners = [-1] * blank.firsts[-1]
+    for name, mine in owned.items():
+        for topic, partitions in mine.items():
+            for partition in partitions:
+                owners[first_of[topic] + partition] = number[name]
+    return replace(blank, members=tuple(names), owners=tuple(owners))
+
+
+def in_time(work: Callable[[], Owned], limit_s: float) -> tuple[float, Owned] | None:
+    """Run in a process of its own, so that it can be ended."""
+    here, there = multiprocessing.Pipe(duplex=False)
+
+    def run(answer: Connection) -> None:
+        began = time.perf_counter()
+        owned = work()
+        answer.send((time.perf_counter() - began, owned))
+
+    process = multiprocessing.get_context("fork").Process(target=run, args=(there,))
+    process.start()
+    try:
+        return here.recv() if here.poll(limit_s) else None
+    finally:
+        process.kill()
+        process.join()
+
+
+def row(
+    label: str, spent: float | None, members: list[Member], topics: dict[str, int], owned: Owned | None
+) -> None:
+    if spent is None or owned is None:
+        print(f"    {label:32} not within the limit")
+        return
+    began = time.perf_counter()
+    proof = certify(as_plan(members, topics, owned), members, topics)
+    judged = time.perf_counter() - began
+    best = "?" if proof.minimum is None else f"{proof.moves - proof.minimum:+}"
+    fair = "fairest" if proof.fairest else ("KIP-54" if proof.kip54 else "unbalanced")
+    invalid = "" if proof.valid else f"  INVALID: {proof.problems[0]}"
+    print(
+        f"    {label:32}{spent:9.3f} s  moves {proof.moves:5} ({best} to fewest)  imbalance {proof.imbalance:3}  {fair}"
+        f"  (judged in {judged:.2f} s){invalid}"
+    )
+
+
+def compare(size: Size, peers: list[Any], limit_s: float) -> None:
+    print(f"{size.name}:")
+    members, topics = named(size), size.topics
+    owned = OfHeadrace()(members, topics)
+    groups = {
+        "fresh": members,
+        "one leaves": claiming(members, owned)[1:],
+        "one joins": [*claiming(members, owned), Member("newcomer", size.subscriptions[0])],
+    }
+    for case, group in groups.items():
+        gc.collect()
+        began = time.perf_counter()
+        ours = OfHeadrace()(group, topics)
+        row(f"headrace, {case}", time.perf_counter() - began, group, topics, ours)
+        for peer in peers:
+            found = in_time(lambda peer=peer, group=group: peer(group, topics), limit_s)
+            spent, theirs = found or (None, None)
+            row(f"{peer.name}, {case}", spent, group, topics, theirs)
+
+
+def large() -> None:
+    """In a process of its own, whose peak of memory says what a leader needs."""
+    size = uniform(2_000, 500, 2_000)
+    compare(size, [], 0)
+    compare(odd(500, 2_000, 2_000), [], 0)
+
+
+def large_memory() -> None:
+    size = uniform(2_000, 500, 2_000)
+    members = named(size)
+    owned = OfHeadrace()(members, size.topics)
+    OfHeadrace()(claiming(members, owned)[1:], size.topics)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"1 million partitions, 2,000 members, fresh and after one left: peak memory {peak:.0f} MiB")
+
+
+def main() -> None:
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("--peers", action="store_true")
+    asked.add_argument("--large", action="store_true")
+    asked.add_argument("--limit", type=float, default=90, help="seconds for one plan of a peer")
+    given = asked.parse_args()
+    peers = [OfAiokafka(), OfKafkaPython()] if given.peers else []
+    for size in (*SMALL, *DIFFERING):
+        compare(size, peers, given.limit)
+    if given.large:
+        for work in (large_memory, large):
+            process = multiprocessing.get_context("spawn").Process(target=work)
+            process.start()
+            process.join()
+
+
+if __name__ == "__main__":
+    main()
