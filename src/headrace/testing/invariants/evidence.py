@@ -52,6 +52,7 @@ class Promised:
     unsettled: frozenset[int]
     settled: frozenset[int]
     started: frozenset[int]
+    may_repeat: frozenset[int]
 
 
 @final
@@ -161,13 +162,17 @@ class Partition:
     def promised(self) -> Promised:
         """What is owed now."""
         return Promised(
-            self.origin, frozenset(self.unsettled), frozenset(self.settled), frozenset(self.started)
+            self.origin,
+            frozenset(self.unsettled),
+            frozenset(self.settled),
+            frozenset(self.started),
+            frozenset(self.may_repeat),
         )
 
     def _forget_move(self, before: Promised) -> None:
         """The partition was moved, and no commit said so before it was taken away: the group goes on as before."""
         again = self.settled - before.settled
-        self.may_repeat.update(self.settled & before.settled)
+        self.may_repeat.update(before.may_repeat, self.settled & before.settled)
         self.origin = before.origin
         self.settled |= before.settled
         self.started |= before.started

@@ -253,8 +253,8 @@ class Safety:
         self._check_kept(partition, member, sent, entry, before, now)
         partition.may_repeat = {each for each in partition.may_repeat if not partition.covered(each)}
         for tenure in partition.tenures:
-            if not tenure.fetched:
-                tenure.restored = kept
+            if not tenure.fetched:  # It may have read the one or the other.
+                tenure.restored |= kept
 
     def _before_seek(self, partition: Partition, sent: SentCommit | None) -> bool:
         """Whether this commit was on its way when the partition was moved."""
@@ -271,6 +271,7 @@ class Safety:
             partition.sought(tenure.moved_to, now)
             partition.settled.update(tenure.settled)
             partition.unsettled.difference_update(tenure.settled)
+            partition.may_repeat.update(tenure.fetched)
         tenure.moved_to, tenure.before = None, None
 
     def sought(self, member: Member | None, entry: told.Sought, now: float) -> None:
