@@ -9,7 +9,7 @@ from asyncio import CancelledError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, final
 
-from headrace.errors import DecodeFailed
+from headrace.errors import DecodeFailed, HandlerTimeout, WorkerDied
 from headrace.outcomes import Reject, RetryLater
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ class Handlers:
     slow: share of tries that take up to `slow_s`, instead of up to `quick_s`. hangs: share that end only when all trouble
     does. ignores_cancel: share of cancelled handlers that go on. poison: every key whose first byte is below it always
     fails. produces: share of successes that wait for a record they produced. acks_late_s: how long `record.ack()` may
-    come after the handler returned, with manual acknowledgement.
+    come after the handler returned, with manual acknowledgement. dies: share of tries that end with their worker process.
+    stuck: records whose handler never ends, whenever it is tried.
     """
 
     quick_s: float = 0.01
@@ -38,6 +39,7 @@ class Handlers:
     undecodable: float = 0.0
     filtered: float = 0.0
     fatal: float = 0.0
+    dies: float = 0.0
     poison: int = 0
     ignores_cancel: float = 0.0
     produces: float = 0.0
@@ -45,6 +47,7 @@ class Handlers:
     acks_early: float = 0.0
     acks_late_s: float = 0.0
     letter_fails: float = 0.0
+    stuck: tuple[tuple[str, int, int], ...] = ()
 
 
 class Broken(Exception):
@@ -84,5 +87,9 @@ def error_of(outcome: str) -> BaseException | None:
             return SystemExit(3)
         case "cancelled":
             return CancelledError()
+        case "timed out":
+            return HandlerTimeout(1.0)
+        case "died":
+            return WorkerDied(1, -9)
         case _:
             raise AssertionError(outcome)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast, final
 
 from headrace._core import notices
 from headrace._core.engine import Engine
-from headrace._core.events import DeadLettered
+from headrace._core.events import DeadLettered, PauseAsked, ResumeAsked
 from headrace._core.workload import Capacity
 from headrace._runtime.dead_letters import headers_of
 from headrace._runtime.inbox import BATCH_MAX, AckAsked, MoveAsked
@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 GROUP = "group"
 SPAN_S = 5.0
 """How often turns are counted and a snapshot is told."""
+TURNS_AT_ONCE = 50
+TURNS_TAKE_S = 0.01
+"""What so many turns at one moment take: no loop is faster than 5,000 turns a second."""
 
 
 @final
@@ -104,6 +107,8 @@ class Member:
         self.error: str | None = None
         self.stopping = False
         self._turns = 0
+        self._turned = 0
+        self._turned_at = kernel.now
         self._span_at = kernel.now
         self._entries_at = 0
         self._held: tuple[Snapshot, Any] | None = None
@@ -190,6 +195,12 @@ class Member:
         self._history.add(self._kernel.now, told.SeekWanted(self.name, place))
         self._inbox.put(MoveAsked(place, to))
 
+    def pause(self, place: TopicPartition, *, paused: bool) -> None:
+        """The user pauses a partition, or resumes it."""
+        if self.alive:
+            self._history.add(self._kernel.now, told.PauseAsked(self.name, (place,), paused))
+            self._inbox.put(PauseAsked((place,)) if paused else ResumeAsked((place,)))
+
     def end_trouble(self, calm: Handlers) -> None:
         """Handlers do well from now on."""
         for executor in self.executors:
@@ -203,9 +214,15 @@ class Member:
     def turned(self) -> None:
         """The owner begins a turn."""
         self._turns += 1
-        span_s = self._kernel.now - self._span_at
-        if span_s >= SPAN_S or self._turns > 5000:
-            self._tell_span(span_s)
+        now = self._kernel.now
+        if now > self._turned_at:
+            self._turned_at, self._turned = now, 0
+        self._turned += 1
+        if self._turned % TURNS_AT_ONCE == 0:
+            # Turns take time too; a loop that never waits would hold the virtual clock for ever.
+            self._kernel.wait(now + TURNS_TAKE_S)
+        if now - self._span_at >= SPAN_S:
+            self._tell_span(now - self._span_at)
 
     # Inside
 

@@ -14,6 +14,7 @@ from headrace._core.events import Delivered
 from headrace._core.verdicts import STOPPING
 from headrace._execute.claims import ClaimList, lane_function, separate
 from headrace._execute.invocation import BatchPlan, Sifted, Tally
+from headrace.errors import WorkerDied
 from headrace.ports import Running
 from headrace.testing.simulation.handlers import Broken, error_of, outcome_of
 from headrace.testing.simulation.history import HandlerEnded, HandlerStarted, Settled
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from headrace.testing.simulation.history import History
     from headrace.testing.simulation.kernel import Kernel, Process, Timer
 
+_TOLD = {"undecodable": "rejected", "timed out": "cancelled"}
 SLOW_AFTER_S = 0.02
 """As the real executors: a record that runs so long strands nobody."""
 
@@ -101,6 +103,8 @@ class ModelExecutor:
         self._batches = BatchPlan(settings) if settings.batch is not None else None
         self._lane_of = lane_function(settings.order_by)
         self._cancels = settings.run_in == "asyncio"
+        # Handlers that overrun `timeout_s` are ended: by cancelling, or with their process. A thread cannot be.
+        self._ends_overdue = settings.timeout_s is not None and settings.run_in != "threads"
         self._queue: list[_Chunk] = []
         self._chunks: list[_Chunk] = []
         self._free = list(range(workers))
@@ -205,6 +209,7 @@ class ModelExecutor:
         self.handlers = calm
         for job in self._jobs:
             if job.timer is None:
+                # A record that is stuck for ever has no handler yet: it is written when all is calm.
                 self._end_later(job, self._kernel.choices.between("unhang", 0.0, 1.0), "returned")
 
     # Workers
@@ -272,11 +277,28 @@ class ModelExecutor:
         ):
             for record in records:
                 self._ack(record, job.run)
-        if choices.chance("hangs", does.hangs):
+        self._plan_end(job, does)
+
+    def _plan_end(self, job: _Job, does: Handlers) -> None:
+        choices, record = self._kernel.choices, job.records[0]
+        stuck = bool(does.stuck) and any(
+            (each.topic, each.partition, each.offset) in does.stuck for each in job.records
+        )
+        limit_s = self._settings.timeout_s if self._ends_overdue else None
+        if limit_s is not None and self._cancels and choices.chance("ignores cancel", does.ignores_cancel):
+            limit_s = None
+        if stuck or choices.chance("hangs", does.hangs):
+            if limit_s is not None and not stuck:
+                self._end_later(job, limit_s, "timed out")
             return
         slow = choices.chance("slow", does.slow)
         seconds = choices.between("takes", 0.0, does.slow_s if slow else does.quick_s)
-        self._end_later(job, seconds, outcome_of(does, records[0], choices))
+        if limit_s is not None and seconds > limit_s:
+            self._end_later(job, limit_s, "timed out")
+        elif self._settings.run_in == "processes" and choices.chance("dies", does.dies):
+            self._end_later(job, seconds, "died")
+        else:
+            self._end_later(job, seconds, outcome_of(does, record, choices))
 
     def _end_later(self, job: _Job, seconds: float, outcome: str) -> None:
         job.timer = self._kernel.later(
@@ -287,7 +309,7 @@ class ModelExecutor:
         self._jobs.remove(job)
         chunk, now = job.chunk, self._kernel.now
         for record in job.records:
-            told = "rejected" if outcome == "undecodable" else outcome
+            told = _TOLD.get(outcome, outcome)
             self._tell(
                 HandlerEnded(self._member, (record.topic, record.partition), record.offset, told, job.run)
             )
@@ -367,7 +389,7 @@ class ModelExecutor:
     def _fail(self, chunk: _Chunk, record: Record[Any, Any], error: BaseException) -> None:
         chunk.tally.failed.append((record, error))
         self._block(chunk, record)
-        if isinstance(error, STOPPING):
+        if isinstance(error, (*STOPPING, WorkerDied)):
             chunk.tally.returned += chunk.withdraw()
 
     def _block(self, chunk: _Chunk, record: Record[Any, Any]) -> None:

@@ -20,11 +20,13 @@ from headrace.testing.simulation.kernel import Kernel
 from headrace.testing.simulation.member import GROUP, Member
 from headrace.testing.simulation.model.kafka import ModelKafka
 from headrace.testing.simulation.model.trouble import Trouble
-from headrace.testing.simulation.scenario import LETTERS, TOPIC
+from headrace.testing.simulation.phases import Refusing
+from headrace.testing.simulation.scenario import LETTERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from headrace.ports import TopicPartition
     from headrace.testing.simulation.choices import Choices
     from headrace.testing.simulation.scenario import Deed, Scenario
 
@@ -56,15 +58,18 @@ class World:
         self.kernel = Kernel(choices or Seeded(scenario.seed))
         self.kernel.preempt_with(scenario.preemption)
         self.judge = Judge(_rules(scenario), _bounds(scenario))
-        self.history = History(self.judge.see)
+        self.history = History(self._see)
         self.kafka = ModelKafka(self.kernel, self.history, scenario.faults, scenario.settings)
-        self.kafka.create(TOPIC, scenario.partitions)
+        self.topics = [topic for topic, _ in scenario.topics()]
+        for topic in self.topics:
+            self.kafka.create(topic, scenario.partitions)
         self.kafka.create(LETTERS, 1)
         # Each slot's current life; a slot is a pod that is started again.
         self.slots: list[Member | None] = [None] * scenario.members
         self.lives = 0
         self._runs = count(1)
-        self._trouble_maker = Trouble(self.kernel, self.kafka, GROUP, scenario.protocol, [TOPIC])
+        self._trouble_maker = Trouble(self.kernel, self.kafka, GROUP, scenario.protocol, self.topics)
+        self._refusing = Refusing(scenario.refusals, self.kafka)
         self.calm = self.over = False
 
     def play(self) -> Outcome:
@@ -97,9 +102,11 @@ class World:
     def _calm(self) -> None:
         kernel = self.kernel
         self.calm = True
-        self.history.add(kernel.now, told.FaultsOver())
+        self._trouble_maker.calm()
         self.kafka.calm()
-        quiet = Handlers(quick_s=0.01)
+        stuck = self._append_stuck()
+        self.history.add(kernel.now, told.FaultsOver(stuck))
+        quiet = Handlers(quick_s=0.01, stuck=stuck)
         for member in self.slots:
             if member is not None:
                 member.end_trouble(quiet)
@@ -128,6 +135,20 @@ class World:
             self._run_until(min(until, self.kernel.now + 0.5))
 
     # Inside
+
+    def _see(self, now: float, entry: told.Entry) -> None:
+        self.judge.see(now, entry)
+        self._refusing.see(entry)
+
+    def _append_stuck(self) -> tuple[tuple[str, int, int], ...]:
+        """Records whose handlers never end, each with others of its partition behind it."""
+        stuck: list[tuple[str, int, int]] = []
+        for number in range(self.scenario.stuck):
+            place = (self.topics[0], number % self.scenario.partitions)
+            stuck.append((*place, self.kafka.append(*place, f"stuck{number}".encode())))
+            for key in (b"other", b"another", None, b"other"):
+                self.kafka.append(*place, key)
+        return tuple(stuck)
 
     def _run_until(self, moment: float) -> None:
         kernel = self.kernel
@@ -206,11 +227,17 @@ class World:
             case "seek":
                 self._seek(member, deed)
             case "pause":
-                pass
+                place = self._place_of(deed)
+                member.pause(place, paused=True)
+                resume_in_s = min(deed.amount, max(0.0, self.scenario.troubled_s - self.kernel.now))
+                self.kernel.later(resume_in_s, "resume", partial(member.pause, place, paused=False))
+
+    def _place_of(self, deed: Deed) -> TopicPartition:
+        number = int(deed.amount * 10)
+        return self.topics[number % len(self.topics)], number // 2 % self.scenario.partitions
 
     def _seek(self, member: Member, deed: Deed) -> None:
-        number = int(deed.amount) % self.scenario.partitions
-        place = (TOPIC, number)
+        place = self._place_of(deed)
         end = self.kafka.end(place)
         start = self.kafka.start(place)
         to = start + self.kernel.choices.index("seek", max(1, end - start + 1))
@@ -234,34 +261,35 @@ class World:
         partition = (
             choices.index("partition", scenario.partitions) if key is None else sum(key) % scenario.partitions
         )
+        topic = self.topics[choices.index("topic", len(self.topics))]
         if choices.chance("transaction", scenario.transactions):
             self.kafka.transaction(
-                TOPIC,
+                topic,
                 partition,
                 [key] * (1 + choices.index("of", 3)),
                 choices.between("open", 0.0, OPEN_MAX_S),
                 committed=choices.chance("committed", 0.6),
             )
         else:
-            self.kafka.append(TOPIC, partition, key)
+            self.kafka.append(topic, partition, key)
 
 
 def _rules(scenario: Scenario) -> dict[str, TopicRules]:
-    settings = scenario.subscriptions[0]
     return {
-        TOPIC: TopicRules(
+        topic: TopicRules(
             settings.order_by,
             settings.guarantee,
             starts_at_end=settings.start_if_no_offset == "latest",
             ends_after_retention=settings.on_out_of_range == "latest",
         )
+        for topic, settings in scenario.topics()
     }
 
 
 def _bounds(scenario: Scenario) -> Bounds:
     timeouts, settings, handlers = scenario.timeouts, scenario.settings, scenario.handlers
     expected = {"ForcedStop"}
-    if scenario.subscriptions[0].exhausted == "stop":
+    if any(each.exhausted == "stop" for each in scenario.subscriptions):
         expected.add("RecordFailed")
     if handlers.fatal:
         expected.add("HandlerStopped")

@@ -232,6 +232,8 @@ class ModelKafka:
     def calm(self) -> None:
         """Nothing fails from now on."""
         self.network.faults = Faults.none()
+        for coordinator in self._coordinators.values():
+            coordinator.refusals.clear()
         for process in list(self.network.silenced):
             self.speak(process)
         self._up()
