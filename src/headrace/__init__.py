@@ -4,6 +4,7 @@ Keyed parallelism inside a partition, commits of only what is finished, rebalanc
 Public is what this module and `headrace.testing` export.
 """
 
+from headrace._core.health import Health, Reason
 from headrace._core.notices import Notice
 from headrace._core.snapshot import (
     CountersSnapshot,
@@ -33,10 +34,12 @@ from headrace.errors import (
     HeadraceError,
     InternalFailure,
     LifespanFailed,
+    LoopEnded,
     NotAuthorized,
     OffsetUnavailable,
     ProduceFailed,
     RecordFailed,
+    Stalled,
     TopicMissing,
     WorkerDied,
     WorkersFailed,
@@ -68,19 +71,23 @@ __all__ = [
     "HandlerStopped",
     "HandlerTimeout",
     "HeadraceError",
+    "Health",
     "InternalFailure",
     "LifespanFailed",
+    "LoopEnded",
     "NotAuthorized",
     "Notice",
     "OffsetUnavailable",
     "PartitionSnapshot",
     "ProduceFailed",
+    "Reason",
     "Record",
     "RecordFailed",
     "Reject",
     "RetryLater",
     "RetryPolicy",
     "Snapshot",
+    "Stalled",
     "SubscriptionSnapshot",
     "Timeouts",
     "TopicMissing",

@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import FrameType, TracebackType
 
+    from headrace._core.health import Health
     from headrace._core.notices import Notice
     from headrace._core.states import AppState
     from headrace._runtime.deliveries import Delivery
     from headrace._runtime.snapshots import Snapshot
     from headrace._runtime.surroundings import Surroundings
+    from headrace.config import OnStall
     from headrace.ports import TopicPartition
     from headrace.records import Record
 
@@ -51,6 +53,9 @@ class App:
     instance_id: makes this a static member (KIP-345): a restart within the session timeout moves no partitions, and
         stopping does not leave the group.
     commit, budgets, timeouts: see `Commit`, `Budgets`, `Timeouts`.
+    on_stall: what is done, beside reporting it, about a partition that is stuck (see `Timeouts.stalled_after_s`): "report"
+        does no more, "rejoin" makes the connection anew, "exit" ends the app with `Stalled`; so also if the owner
+        thread itself is blocked, where to join again is not possible.
     loop: where `async` handlers run: "own", a loop on a thread of its own, or "caller", the loop of `async with app`.
 
     Making an app does no I/O. An app runs once. All methods may be called from any thread unless they say otherwise.
@@ -70,6 +75,7 @@ class App:
         budgets: Budgets | None = None,
         timeouts: Timeouts | None = None,
         loop: Literal["own", "caller"] = "own",
+        on_stall: OnStall = "report",
     ) -> None:
         self.settings = AppSettings(
             bootstrap_servers,
@@ -81,6 +87,7 @@ class App:
             Budgets() if budgets is None else budgets,
             Timeouts() if timeouts is None else timeouts,
             loop,
+            on_stall,
         )
         self._connection = ConnectionSettings(
             bootstrap_servers=bootstrap_servers,
@@ -330,6 +337,10 @@ class App:
     def state(self) -> AppState:
         """Where the app is in its life."""
         return self._assembly.state()
+
+    def health(self) -> Health:
+        """Whether the app is well, judged by progress: a verdict with typed reasons. Never waits, never asks Kafka."""
+        return self._assembly.health()
 
     def notices(self) -> tuple[Notice, ...]:
         """The last notices, oldest first: what the log says, typed."""

@@ -11,7 +11,7 @@ import functools
 import inspect
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar, cast
 
 from headrace.errors import ConfigError
 
@@ -23,6 +23,10 @@ T = TypeVar("T")
 
 HIDDEN = "********"
 """Shown in place of a value that is, or may be, secret."""
+
+
+OnStall = Literal["report", "rejoin", "exit"]
+"""What is done about a stuck partition, or a blocked owner thread, beside reporting it."""
 
 
 def require_range(key: str, value: float, low: float, high: float) -> None:
@@ -203,6 +207,12 @@ class Timeouts:
     request_s: one request to the broker made on the owner thread (committed offsets, offset look-ups).
     hung_after_s: a handler that runs so long is reported as hung, with its stack where there is one.
     hook_s: a hook that runs longer is reported as overrunning; it delays nothing.
+    stalled_after_s: a partition that has work and may go on, and of which nothing is finished for so long, is stuck;
+        see `App(on_stall=...)`. Longer than what cures itself: a leader's failover, a session, a fetcher woken anew.
+    blocked_after_s: the owner thread, or the handlers' event loop, that does not turn for so long is reported as
+        blocked. Longer than a few requests of `request_s`, which the owner waits for.
+    rebalance_s: a rebalance that has not ended after so long is a reason in `App.health`. Other members may drain for
+        `drain_s`; one that never answers holds the group for its own `max.poll.interval.ms`.
     """
 
     connect_s: float | None = 30.0
@@ -211,6 +221,9 @@ class Timeouts:
     request_s: float = 5.0
     hung_after_s: float = 60.0
     hook_s: float = 1.0
+    stalled_after_s: float = 120.0
+    blocked_after_s: float = 30.0
+    rebalance_s: float = 60.0
 
     def __post_init__(self) -> None:
         if self.connect_s is not None:
@@ -220,6 +233,9 @@ class Timeouts:
         require_range("Timeouts.request_s", self.request_s, 0.1, 300)
         require_range("Timeouts.hung_after_s", self.hung_after_s, 0.1, 86_400)
         require_range("Timeouts.hook_s", self.hook_s, 0.01, 3600)
+        require_range("Timeouts.stalled_after_s", self.stalled_after_s, 0.1, 86_400)
+        require_range("Timeouts.blocked_after_s", self.blocked_after_s, 0.1, 86_400)
+        require_range("Timeouts.rebalance_s", self.rebalance_s, 0.1, 86_400)
 
 
 def _is_exception_type(kind: object) -> bool:

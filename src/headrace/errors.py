@@ -215,6 +215,32 @@ class InternalFailure(FatalError):
 
 
 @final
+class Stalled(FatalError):
+    """Something was stuck, and `on_stall` is "exit". `what` names it, `evidence` shows where it stood; start the process anew."""
+
+    def __init__(self, what: str, stalled_s: float, evidence: str) -> None:
+        self.what = what
+        self.stalled_s = stalled_s
+        self.evidence = evidence
+        super().__init__(
+            f"{what} was stuck for {stalled_s:.1f} s ({evidence}), and on_stall says to exit; "
+            "what was not committed is handled again by the next member"
+        )
+
+
+@final
+class LoopEnded(FatalError):
+    """The event loop of the async handlers ended while the app ran: code on it stopped or closed it, or raised `SystemExit`."""
+
+    def __init__(self, cause: BaseException | None) -> None:
+        self.__cause__ = cause
+        why = "" if cause is None else f" with {type(cause).__name__}: {cause}"
+        super().__init__(
+            f"the handlers' event loop ended{why}; stop the app with app.request_stop(), and do not stop the loop"
+        )
+
+
+@final
 class ForcedStop(FatalError):
     """The stop budget ran out, or a stop at once was asked for. `abandoned` names the handlers that still ran.
 

@@ -35,6 +35,8 @@ WAITING_MAX = 10_000
 
 _POLL_S = 0.1  # a delivery ends the poll at once; only retries of a full queue wait so long
 _PURGE_S = 1.0  # librdkafka reports what it drops within its next turn
+_AGAIN_S = 0.25  # pause before a producer that broke is made anew, doubling
+_AGAIN_MAX_S = 30.0
 _FATAL = frozenset({"_FATAL", "_FENCED"})
 
 _logger = logging.getLogger("headrace.producer")
@@ -71,7 +73,8 @@ class KafkaProducer:
         self._client: Producer | None = None
         self._waiting: deque[_Outgoing] = deque()
         self._refused: deque[tuple[_Outgoing, ProduceFailed]] = deque()
-        self._open = 0  # accepted by librdkafka and not answered
+        # Accepted by librdkafka and not answered, by identity.
+        self._open: dict[int, _Outgoing] = {}
         self._close_at: float | None = None
         self._unacknowledged = 0
 
@@ -128,7 +131,8 @@ class KafkaProducer:
 
         def delivered(error: KafkaError | None, _message: Any) -> None:
             with self._wake:
-                self._open -= 1
+                if self._open.pop(id(record), None) is None:
+                    return  # Answered when its client was given up.
             self._answer(record, None if error is None else self._failure_of(record.topic, error))
 
         try:
@@ -148,7 +152,7 @@ class KafkaProducer:
         except (TypeError, ValueError) as unusable:
             self._refuse(record, "_INVALID_ARG", str(unusable))
         else:
-            self._open += 1
+            self._open[id(record)] = record
         return True
 
     def _refuse(self, record: _Outgoing, code: str, detail: str) -> None:
@@ -157,6 +161,35 @@ class KafkaProducer:
     # The producer's thread
 
     def _run(self) -> None:
+        """Serve until `close`. Whatever breaks, the records that are open hear of it, and a new client is made."""
+        pause_s = _AGAIN_S
+        while True:
+            began = self._clock()
+            try:
+                self._serve_all()
+            except BaseException as error:
+                _logger.exception("the producer broke; its records fail for the moment, and it is made anew")
+                pause_s = _AGAIN_S if self._clock() - began > _AGAIN_MAX_S else min(2 * pause_s, _AGAIN_MAX_S)
+                if self._recover(error, pause_s):
+                    return
+            else:
+                return
+
+    def _recover(self, error: BaseException, pause_s: float) -> bool:
+        """Answer all that is open or waits, then pause; True if the producer is closed meanwhile."""
+        with self._wake:
+            self._client = None
+            for record in [*self._open.values(), *self._waiting]:
+                self._refuse(record, "_FAIL", f"the producer broke: {type(error).__name__}")
+            self._open.clear()
+            self._waiting.clear()
+            refused = self._take_refused()
+        for record, failure in refused:
+            self._answer(record, failure)
+        with self._wake:
+            return self._wake.wait_for(lambda: self._close_at is not None, pause_s)
+
+    def _serve_all(self) -> None:
         try:
             client = self._connect_with_token()
         except ConfigError as error:
@@ -251,7 +284,7 @@ class KafkaProducer:
             if finished or self._serve(client, min(_POLL_S, max(0.0, self._close_at - time.monotonic()))):
                 break
         with self._wake:
-            self._unacknowledged = self._open + len(self._waiting)
+            self._unacknowledged = len(self._open) + len(self._waiting)
             while self._waiting:
                 self._refuse(
                     self._waiting.popleft(), "_PURGE_QUEUE", "the producer was closed before it was sent"
@@ -287,7 +320,7 @@ class KafkaProducer:
     def _answer(self, record: _Outgoing, failure: ProduceFailed | None) -> None:
         try:
             record.done(failure)
-        except Exception:
+        except BaseException:
             # Raised here it would end the one thread that everybody's records depend on.
             _logger.exception("the callback of a record produced to %s failed", record.topic)
 

@@ -17,6 +17,7 @@ from headrace._core.effects import Dispatch
 from headrace._core.routing import Routing
 from headrace._core.settlement import Settlement
 from headrace._core.snapshot import EngineSnapshot, take_snapshot
+from headrace._core.stalls import Standing, standing_of
 from headrace._core.workload import Capacity, Workload
 
 if TYPE_CHECKING:
@@ -141,6 +142,30 @@ class Engine:
         tenure = self._board.tenures.get(partition)
         return tenure is not None and tenure.start_resolved and not tenure.ledger.delivered
 
+    def standings(self) -> list[Standing]:
+        """Where each partition stands, for those who judge whether it moves."""
+        board = self._board
+        return [
+            standing_of(tenure, _batch_wait_s(board.workloads[tenure.subscription].settings))
+            for tenure in board.tenures.values()
+        ]
+
+    def workers(self, subscription: int) -> int:
+        """How many handlers of this subscription can run at once."""
+        return self._board.workloads[subscription].capacity.workers
+
+    def refusals(self) -> tuple[str, int, float] | None:
+        """Code, count and beginning of the present episode of refused commits, if there is one."""
+        return self._board.commits.episode()
+
+    def commits_confirmed(self) -> int:
+        """How many commits were confirmed."""
+        return self._board.commits.confirmed
+
+    def dirty(self) -> bool:
+        """Whether something finished is not committed."""
+        return any(map(is_dirty, self._board.tenures.values()))
+
     def hurry_commit(self, now: float) -> None:
         """Commit as soon as the rules allow."""
         self._board.commits.press(now)
@@ -170,6 +195,8 @@ class Engine:
             case events.CommitRefused(code):
                 board.effects += board.commits.not_sent(code, now)
                 self._release_gated(now)
+            case events.ConnectionClosed():
+                board.effects += board.commits.closed()
             case events.PositionsRead(positions):
                 custody.positions_read(positions)
             case events.Assigned():
@@ -204,3 +231,7 @@ class Engine:
         for tenure in self._board.tenures.values():
             if tenure.gated:
                 self._custody.release_gated(tenure, now)
+
+
+def _batch_wait_s(settings: SubscriptionSettings) -> float:
+    return 0.0 if settings.batch is None else settings.batch.wait_s

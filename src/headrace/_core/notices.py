@@ -340,6 +340,81 @@ class PartitionReassigned(Notice):
 
 
 @dataclass(frozen=True, slots=True)
+class PartitionStalled(Notice):
+    """A partition is stuck: it has work and may go on, and nothing of it was finished for `Timeouts.stalled_after_s`.
+
+    `cause` is as in the reason `partition_stuck`; `stacks` shows its handlers, or the threads that should run one;
+    `remedy` is what is done now: `App(on_stall=...)`.
+    """
+
+    name: ClassVar[str] = "partition_stalled"
+    level: ClassVar[int] = ERROR
+    topic: str
+    partition: int
+    epoch: int
+    cause: str
+    stalled_s: float
+    position: int
+    end: int | None
+    committed: int | None
+    waiting: int
+    in_flight: int
+    oldest_running_s: float | None
+    poll_age_s: float | None
+    remedy: str
+    stacks: str
+
+
+@dataclass(frozen=True, slots=True)
+class StallEnded(Notice):
+    """A partition that was stuck moves again, has nothing left to do, or is gone."""
+
+    name: ClassVar[str] = "stall_ended"
+    topic: str
+    partition: int
+    stalled_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerBlocked(Notice):
+    """The owner thread has not turned for `Timeouts.blocked_after_s`; `stack` shows where it stands."""
+
+    name: ClassVar[str] = "owner_blocked"
+    level: ClassVar[int] = ERROR
+    silent_s: float
+    remedy: str
+    stack: str
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerResumed(Notice):
+    """The owner thread turns again."""
+
+    name: ClassVar[str] = "owner_resumed"
+    level: ClassVar[int] = WARNING
+    silent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoopBlocked(Notice):
+    """The event loop of the async handlers has not turned for `Timeouts.blocked_after_s`; `stack` shows what blocks it."""
+
+    name: ClassVar[str] = "loop_blocked"
+    level: ClassVar[int] = ERROR
+    blocked_s: float
+    stack: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoopResumed(Notice):
+    """The event loop of the async handlers turns again."""
+
+    name: ClassVar[str] = "loop_resumed"
+    level: ClassVar[int] = WARNING
+    blocked_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class AppFailed(Notice):
     """The app stops because of an error; `App.wait` raises it."""
 

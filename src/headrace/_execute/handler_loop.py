@@ -19,6 +19,8 @@ class HandlerLoop:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._ready = threading.Event()
+        # The loop's thread writes it once: what the loop ended with, if it was not `stop`.
+        self.error: BaseException | None = None
 
     def start(self) -> None:
         """Start the thread and wait until its loop runs."""
@@ -42,6 +44,8 @@ class HandlerLoop:
         try:
             self.loop.run_forever()
             self._cancel_all()
+        except BaseException as error:
+            self.error = error
         finally:
             asyncio.set_event_loop(None)
             self.loop.close()

@@ -89,7 +89,10 @@ class Pumping:
         self._inbox.append(chunk)
         if not self._waking:
             self._waking = True
-            self._loop.call_soon_threadsafe(self._take_in)
+            with contextlib.suppress(
+                RuntimeError
+            ):  # The loop is closed: the watch sees that, and the app ends.
+                self._loop.call_soon_threadsafe(self._take_in)
 
     def cancel_soon(self, tenures: set[int]) -> None:
         """Owner: cancel the suspended handlers of these tenures."""
@@ -134,6 +137,8 @@ class Pumping:
             context.run(enter_scope, pump.scope)
             # Not loop.create_task: an eager task factory would run the pump inside whoever starts it.
             pump.task = asyncio.Task(self._run(pump), loop=self._loop, context=context)
+            # Cancelled before its first step, as by code that cancels all tasks, it would run nothing of `_run`.
+            pump.task.add_done_callback(self._unstarted)
 
     async def _run(self, pump: Pump) -> None:
         try:
@@ -148,8 +153,17 @@ class Pumping:
             self._give_up(pump, error)
         self._end(pump)
 
+    def _unstarted(self, _task: asyncio.Task[None]) -> None:
+        """A pump's task ended without its first step."""
+        self._starting -= 1
+        self._active -= 1
+        self._spawn()
+        if self._ended is not None:
+            self._see_to_the_end()
+
     def _begin(self, pump: Pump) -> bool:
         """Take the first list with something to claim."""
+        pump.task.remove_done_callback(self._unstarted)
         self._starting -= 1
         self._look_behind()
         waiting = self._waiting

@@ -189,6 +189,31 @@ class ThreadWorker:
         finally:
             self._pristine.run(self._resources.close)
 
+    @property
+    def dead(self) -> bool:
+        """Whether its thread ended though nobody asked it to."""
+        return self.thread.ident is not None and not self.thread.is_alive()
+
+    def bury(self) -> None:
+        """Owner, when the thread is dead: report what it left behind. The record it was on fails, the rest is given back."""
+        for chunk in list(self._outstanding):
+            if chunk.worker is not self:
+                continue
+            tally = Tally()
+            error = RuntimeError(f"thread {self.name} ended while it ran this record")
+            if self.runs_batches:
+                self._give_up(chunk, error, tally)
+            with chunk.lock:
+                tally.returned += chunk.withdraw()
+                end = chunk.claimed()
+                if end > chunk.reported:
+                    chunk.odd.setdefault(end - 1, error)
+                    chunk.report(end, tally)
+                chunk.worker = None
+            self._outstanding.pop(chunk, None)
+            if tally:
+                self._work.deliver(tally.finished(self._work.subscription))
+
     def _take_on(self, chunk: ThreadChunk) -> None:
         chunk.started_at = self._work.clock()
         chunk.worker = self

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 WORKERS_MAX = 64
 """Threads of one subscription unless `workers` says otherwise: more only add memory and switches under the GIL."""
+COUNT_S = 1.0
+"""How often threads are counted: one that died leaves records that nobody reports."""
 SLOW_AFTER_S = 0.02
 """A record that runs so long strands nobody: what finished before it is reported, what waits behind it given back."""
 
@@ -66,6 +68,7 @@ class ThreadExecutor:
         self._workers: list[ThreadWorker] = []
         self._displaced: list[ThreadWorker] = []
         self._started = 0
+        self._counted_at = 0.0
         self._closed = False
 
     def submit(self, records: list[Record[Any, Any]]) -> None:
@@ -108,6 +111,9 @@ class ThreadExecutor:
                 chunk.relieve(tally)
         if tally:
             self._deliver(tally.finished(self._subscription))
+        if now - self._counted_at >= COUNT_S:
+            self._counted_at = now
+            self._bury_dead()
         self._grow()
 
     def running(self) -> list[Running]:
@@ -163,9 +169,20 @@ class ThreadExecutor:
             worker = ThreadWorker(
                 f"headrace-{self._name}-{self._started}", self._work, self._queue, self._outstanding
             )
+            try:
+                worker.thread.start()
+            except (
+                RuntimeError
+            ):  # The process can have no more threads: those there are go on, and the next pulse tries again.
+                return
             self._started += 1
             self._workers.append(worker)
-            worker.thread.start()
+
+    def _bury_dead(self) -> None:
+        """A thread that ended by itself, as by an exception thrown into it from outside, must not keep its place or its list."""
+        for worker in [worker for worker in self._workers if worker.dead]:
+            self._workers.remove(worker)
+            worker.bury()
 
     def _displace(self) -> bool:
         """Take one thread that a stale handler holds out of the pool: it ends with that handler."""

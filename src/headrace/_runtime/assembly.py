@@ -23,11 +23,14 @@ from headrace._runtime.executors import make_executor, worker_count
 from headrace._runtime.hooks import Hooks
 from headrace._runtime.inbox import AckAsked, MoveAsked
 from headrace._runtime.lifespans import Lifespans
+from headrace._runtime.loop_beat import LoopBeat
 from headrace._runtime.owner import Owner
 from headrace._runtime.parts import Parts
 from headrace._runtime.snapshots import Snapshot
 from headrace._runtime.surroundings import kafka
 from headrace._runtime.telling import Teller
+from headrace._runtime.vitals import health_of
+from headrace._runtime.watchdog import Watchdog
 from headrace.errors import (
     AppStateError,
     ConfigError,
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
 
     from headrace._client.settings import ConnectionSettings
     from headrace._core.effects import ProduceDeadLetter
+    from headrace._core.health import Health
     from headrace._execute.handler_loop import HandlerLoop
     from headrace._runtime.settings import AppSettings
     from headrace._runtime.surroundings import Surroundings
@@ -76,7 +80,9 @@ class Assembly:
         self._logger = logger
         self._surroundings = surroundings or kafka(connection)
         self.teller = Teller(logger)
-        self.hooks = Hooks(self.teller.tell, settings.timeouts.hook_s, self.handlers_loop)
+        self.hooks = Hooks(
+            self.teller.tell, settings.timeouts.hook_s, self.handlers_loop, self._surroundings.clock
+        )
         # Written before the start, read afterwards.
         self.lifespans = Lifespans()
         self.worker_resource: Callable[..., Any] | None = None
@@ -86,6 +92,7 @@ class Assembly:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._own_loop: HandlerLoop | None = None
         self._owner: Owner | None = None
+        self._watchdog: Watchdog | None = None
         self._stop_before_start = threading.Event()
         self.over = threading.Event()
         # Guards the callbacks against being registered while they are called.
@@ -167,12 +174,25 @@ class Assembly:
                 timeouts=self._settings.timeouts,
                 commit=self._settings.commit,
                 poll_idle_s=self._surroundings.poll_idle_s,
+                group_protocol=self._settings.group_protocol,
+                on_stall=self._settings.on_stall,
+                loop_beat=None if self._loop is None else LoopBeat(self._loop, self._loop_error),
             )
         )
         if self._stop_before_start.is_set():
             self._owner.request_stop()
         self._app = app
-        threading.Thread(target=self._run, name="headrace-owner", daemon=True).start()
+        thread = threading.Thread(target=self._run, name="headrace-owner", daemon=True)
+        self._watchdog = Watchdog(
+            self._owner,
+            thread,
+            self.teller.tell,
+            self._let_go,
+            self._settings.timeouts,
+            self._settings.on_stall,
+        )
+        thread.start()
+        self._watchdog.start()
 
     def wait_started(self) -> None:
         """Block until the group is joined; raises what prevented it."""
@@ -222,6 +242,17 @@ class Assembly:
     def snapshot(self) -> Snapshot:
         """The latest snapshot."""
         return Snapshot() if self._owner is None else self._owner.snapshots.latest
+
+    def health(self) -> Health:
+        """The verdict of this moment."""
+        return health_of(
+            self._owner,
+            over=self.over.is_set(),
+            hook=self.hooks.running(),
+            clock=self._surroundings.clock,
+            timeouts=self._settings.timeouts,
+            commit=self._settings.commit,
+        )
 
     def handlers_loop(self) -> asyncio.AbstractEventLoop | None:
         """The event loop that `async` handlers run on, if there is one."""
@@ -300,6 +331,12 @@ class Assembly:
             except BaseException as error:  # noqa: BLE001 - see above
                 assert self._owner is not None
                 self._owner.give_up(InternalFailure(f"closing the {name}", error))
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """It is over: those who wait go on. The owner thread, or the watchdog where that one never will."""
+        if self._watchdog is not None:
+            self._watchdog.stop()
         with self._over_lock:
             self.over.set()
             callbacks, self._when_over = self._when_over, []
@@ -350,6 +387,9 @@ class Assembly:
         self._own_loop = HandlerLoop()
         self._own_loop.start()
         return self._own_loop.loop
+
+    def _loop_error(self) -> BaseException | None:
+        return None if self._own_loop is None else self._own_loop.error
 
     def _acknowledge(self, record: Record[Any, Any]) -> bool:
         tenure = cast(Tenure, record._tenure)

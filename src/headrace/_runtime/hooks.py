@@ -34,7 +34,11 @@ class Hooks:
         tell: Callable[[Notice], None],
         budget_s: float,
         loop: Callable[[], asyncio.AbstractEventLoop | None],
+        clock: Callable[[], float],
     ) -> None:
+        self._clock = clock
+        # The hooks' thread writes; anyone reads.
+        self._running: tuple[str, float] | None = None
         self._tell = tell
         self._budget_s = budget_s
         self._loop = loop
@@ -69,6 +73,10 @@ class Hooks:
         except queue.Full:
             self._tell(notices.HookOverran(kind, f"not called: {QUEUED_MAX} calls wait already"))
 
+    def running(self) -> tuple[str, float] | None:
+        """Any thread: the hook that runs now, and since when on the hooks' clock."""
+        return self._running
+
     def stop(self, timeout_s: float) -> None:
         """Let waiting calls happen, within the timeout."""
         if self._thread is None:
@@ -94,15 +102,17 @@ class Hooks:
             [notices.HookOverran(name, f"runs for more than {self._budget_s:g} s")],
         )
         alarm.daemon = True
-        alarm.start()
+        self._running = (name, self._clock())
         try:
+            alarm.start()
             result = hook(partitions)
             if inspect.isawaitable(result):
                 self._await(result)
-        except Exception as error:  # noqa: BLE001 - a user's hook must not end the hooks' thread
+        except BaseException as error:  # noqa: BLE001 - SystemExit of a user's hook must not end the hooks' thread
             self._tell(notices.HookOverran(name, f"raised {type(error).__name__}: {error}"))
         finally:
             alarm.cancel()
+            self._running = None
 
     def _await(self, result: Any) -> None:
         loop = self._loop()

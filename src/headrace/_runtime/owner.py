@@ -20,9 +20,11 @@ from headrace._runtime.faults import Faults
 from headrace._runtime.inbox import AckAsked, MoveAsked, Wake
 from headrace._runtime.parts import POLL_IDLE_S
 from headrace._runtime.performer import Performer
+from headrace._runtime.positions import Positions
 from headrace._runtime.snapshots import Publisher
+from headrace._runtime.vitals import VitalSigns
 from headrace._runtime.watch import Watch
-from headrace.errors import ConfigError, FatalError, ForcedStop, InternalFailure
+from headrace.errors import ConfigError, FatalError, ForcedStop, InternalFailure, Stalled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -56,16 +58,17 @@ class Owner:
         self._clock = parts.clock
         self._inbox = parts.inbox
         self._beginnings = Beginnings(self._settings_of, parts.tell)
-        self._publisher = Publisher(parts.engine, parts.executors, parts.clock)
+        self.signs = VitalSigns(parts.clock, parts.group_protocol, parts.engine, self._beginnings)
+        self._watch = Watch(parts, self.signs)
+        self._publisher = Publisher(parts.engine, parts.executors, parts.clock, self.signs.read)
         self._faults = Faults(parts.tell, self._settings_of, parts.engine.began_fresh)
-        self._watch = Watch(parts)
         # Owner thread writes; anyone reads.
         self.state = AppState.NEW
         self.fatal: FatalError | ConfigError | None = None
         # Any thread sets; the owner reads.
         self.stop_asked = threading.Event()
         self.stop_hard = threading.Event()
-        self._stop_timeout_s = parts.timeouts.stop_s
+        self.stop_timeout_s = parts.timeouts.stop_s
         # Owner thread writes: when the stop budget ends.
         self.ends_by = 0.0
         # Set by the owner when it is over, whatever happened.
@@ -73,10 +76,10 @@ class Owner:
         self.ended = threading.Event()
         self._connection = Connection(parts, self.stop_asked)
         self._performer = Performer(parts, self._connection, self._step, self._fail)
+        self._positions = Positions(parts, self._faults, self._step)
         self._broken = False
         self._polled_at = 0.0
         self._pulsed_at = 0.0
-        self._positions_at = 0.0
         self._rebuilds = 0
 
     @property
@@ -87,20 +90,16 @@ class Owner:
     def request_stop(self, *, hard: bool = False, timeout_s: float | None = None) -> None:
         """Any thread, any number of times: begin to stop; `hard` gives up what runs."""
         if timeout_s is not None:
-            self._stop_timeout_s = timeout_s
+            self.stop_timeout_s = timeout_s
         if hard:
             self.stop_hard.set()
         self.stop_asked.set()
         self._inbox.put(Wake())
 
-    def give_up(self, error: FatalError) -> None:
-        """Any thread: stop with this error."""
-        self._fail(error)
+    def give_up(self, error: FatalError, *, quietly: bool = False) -> None:
+        """Any thread: stop with this error; `quietly` where a listener may be what blocks the owner."""
+        self._fail(error, quietly=quietly)
         self._inbox.put(Wake())
-
-    def settings_of(self, topic: str) -> SubscriptionSettings | None:
-        """Any thread: the subscription of a topic of ours."""
-        return self._settings_of(topic)
 
     def subscription(self, index: int) -> SubscriptionSettings:
         """Any thread: a subscription by its index."""
@@ -174,9 +173,9 @@ class Owner:
     def _end(self) -> None:
         """Stop intake, drain, commit, confirm, leave, close: in this order, within the stop budget."""
         now = self._clock()
-        self.ends_by = now + self._stop_timeout_s
+        self.ends_by = now + self.stop_timeout_s
         # The rest is for what is taken apart after the connection: executors, lifespans, producer.
-        deadline = now + self._stop_timeout_s * 0.85
+        deadline = now + self.stop_timeout_s * 0.85
         forced, sound = False, not self._broken
         if not sound:
             # Nothing drains without the loop. The group is told, so that it need not wait for the session to end.
@@ -194,7 +193,7 @@ class Owner:
         hard = self.stop_hard.is_set()
         self._connection.close(HARD_CLOSE_S if hard else max(0.5, deadline - self._clock()))
         if forced and self.fatal is None:
-            self.fatal = ForcedStop(self._stop_timeout_s, self._running_names(), asked=hard)
+            self.fatal = ForcedStop(self.stop_timeout_s, self._running_names(), asked=hard)
         self._move(AppTrigger.CLOSED_AFTER_FATAL if self.fatal else AppTrigger.CLOSED, "closed")
 
     def _end_reason(self) -> str:
@@ -207,13 +206,20 @@ class Owner:
         self._connection.check()
         if self.stop_asked.is_set():
             return
+        self._join()
+
+    def _join(self) -> None:
+        client = self._connection.client
+        assert client is not None
         self._connection.join(self)
         self._polled_at = self._clock()
+        self.signs.joining(client.max_poll_interval_s)
 
     def _reconnect(self, reason: str) -> None:
         """The group keeps refusing this connection: close it, wait, make a new one."""
         self._performer.rebuild = None
         self._rebuilds += 1
+        self.signs.rebuilding(reason, self._rebuilds)
         self._move(AppTrigger.BROKEN, reason)
         self._parts.tell(notices.ConnectionRebuilt(reason, self._rebuilds))
         self._beginnings.clear()
@@ -227,8 +233,7 @@ class Owner:
         if self.stop_asked.is_set():
             return
         self._connection.make()
-        self._connection.join(self)
-        self._polled_at = self._clock()
+        self._join()
         self._move(AppTrigger.SUBSCRIBED, "rejoined")
 
     # The loop's parts
@@ -244,7 +249,8 @@ class Owner:
         client = self._connection.client
         assert client is not None
         polled = client.poll(POLL_RECORDS_MAX, timeout_s)
-        self._polled_at = self._clock()
+        now = self._polled_at = self._clock()
+        self.signs.polled(polled, now)
         if polled.groups:
             self._step(events.Fetched(polled.groups))
         for fault in polled.faults:
@@ -256,6 +262,7 @@ class Owner:
 
     def _take_in(self, timeout_s: float) -> None:
         """Take what is in the inbox, waiting up to `timeout_s` for the first item."""
+        self.signs.turned()
         items = self._inbox.take(timeout_s)
         if not items:
             return
@@ -272,30 +279,29 @@ class Owner:
         """What happens now and then, however busy the loop is."""
         if self._beginnings.waiting and (self._beginnings.next_retry() or 0.0) <= now:
             self._begin()
-        if self._faults.moves_due(now):
-            self._move_partitions(now)
         if now - self._pulsed_at >= PULSE_S:
             self._pulsed_at = now
             for executor in self._parts.executors:
                 executor.pulse(now)
             self._watch.look(self._connection.client, self._engine, now)
-        if now - self._positions_at >= self._parts.commit.every_s:
-            self._read_positions(now)
+            self._remedy(now)
+        self._positions.look_after(self._connection.client, now)
         self._publisher.publish(self.state)
 
-    def _read_positions(self, now: float) -> None:
-        self._positions_at = now
-        idle = self._engine.idle_partitions()
-        if not idle or self._connection.client is None:
+    def _remedy(self, now: float) -> None:
+        """What the watch calls for: a stop, or a new connection. Not while the app stops anyway."""
+        remedy, self._watch.remedy = self._watch.remedy, None
+        if self.stop_asked.is_set():
             return
-        positions = self._connection.client.positions(idle)
-        moved = [
-            (*key, position)
-            for key, position in positions.items()
-            if position > (self._engine.position_of(key) or position)
-        ]
-        if moved:
-            self._step(events.PositionsRead(moved))
+        if (ended := self._watch.loop_ended) is not None:
+            self._fail(ended)
+        elif remedy is not None:
+            what, stall = remedy
+            place, stalled_s = f"{stall.topic}[{stall.partition}]", now - stall.since
+            if what == "exit":
+                self._fail(Stalled(place, stalled_s, stall.cause))
+            else:
+                self._performer.rebuild = f"{place} was stuck for {stalled_s:.1f} s ({stall.cause})"
 
     def _step(self, event: events.Event) -> None:
         for effect in self._engine.step(event, self._clock()):
@@ -307,6 +313,7 @@ class Owner:
         """Learn where the partitions begin, bounded; what cannot be learnt now begins later, outside this callback."""
         if self.stop_asked.is_set() or self.state is not AppState.RUNNING:
             return
+        self.signs.assigned()
         self._beginnings.add(partitions)
         self._begin()
         self._parts.on_rebalance("assigned", partitions)
@@ -317,6 +324,7 @@ class Owner:
             # A step that broke half way may have left a position beyond records that nobody handled: no commit.
             self.on_lost(partitions)
             return
+        self.signs.leaving()
         self._beginnings.discard(partitions)
         budget_s = self._drain_budget_s()
         self._step(events.RevokeBegan(partitions))
@@ -326,13 +334,16 @@ class Owner:
         if not self._engine.drained(partitions):
             self._parts.tell(notices.DrainOverran(budget_s, ", ".join(self._running_names()[:10])))
         self._step(events.RevokeEnded(partitions))
+        self.signs.left()
         self._publisher.publish(self.state, force=True)
         self._parts.on_rebalance("revoked", partitions)
 
     def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
         """They are somebody else's: no commit, results are stale."""
+        self.signs.leaving()
         self._beginnings.discard(partitions)
         self._step(events.Lost(partitions))
+        self.signs.left()
         self._publisher.publish(self.state, force=True)
         self._parts.on_rebalance("lost", partitions)
 
@@ -388,7 +399,7 @@ class Owner:
     def _confirm_all(self, deadline: float) -> None:
         """The last commit: sent at once, waited for within what is left."""
         now = self._clock()
-        self._read_positions(now)
+        self._positions.read(self._connection.client, now)
         self._engine.hurry_commit(now)
         # Half of what is left is kept for leaving the group.
         confirm_by = now + max(0.0, (deadline - now) / 2)
@@ -410,17 +421,6 @@ class Owner:
                 self._fail(error)
         self._polled_at = self._clock()
 
-    def _move_partitions(self, now: float) -> None:
-        """Seeks: those of the user, and those of offsets that do not exist any more."""
-        client = self._connection.client
-        if client is None:
-            return
-        for event in self._faults.resolve_moves(client, self._parts.timeouts.request_s, now):
-            if event.reason != "user":
-                # The client's fetcher ended at the offset that does not exist; no seek starts it again.
-                client.reassign((event.topic, event.partition), event.offset)
-            self._step(event)
-
     def _running_names(self) -> list[str]:
         return [
             f"{running.name}: {running.record!r}"
@@ -428,9 +428,10 @@ class Owner:
             for running in executor.running()
         ]
 
-    def _fail(self, error: FatalError | ConfigError) -> None:
+    def _fail(self, error: FatalError | ConfigError, *, quietly: bool = False) -> None:
         """The first fatal error is the reason; later ones are only told."""
-        self._parts.tell(notices.AppFailed(type(error).__name__, str(error)))
+        if not quietly:
+            self._parts.tell(notices.AppFailed(type(error).__name__, str(error)))
         if self.fatal is None:
             self.fatal = error
         self.stop_asked.set()

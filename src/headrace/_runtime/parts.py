@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from headrace._core.engine import Engine
     from headrace._core.notices import Notice
     from headrace._runtime.inbox import Inbox
-    from headrace.config import Commit, Timeouts
+    from headrace._runtime.loop_beat import LoopBeat
+    from headrace.config import Commit, OnStall, Timeouts
     from headrace.ports import Client, Executor, TopicPartition
     from headrace.subscriptions import SubscriptionSettings
 
@@ -38,3 +39,6 @@ class Parts:
     timeouts: Timeouts
     commit: Commit
     poll_idle_s: float = POLL_IDLE_S
+    group_protocol: str = "classic"
+    on_stall: OnStall = "report"
+    loop_beat: LoopBeat | None = None

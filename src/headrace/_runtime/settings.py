@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from headrace.config import Budgets, Commit, Timeouts, require_choice
+from headrace.config import Budgets, Commit, OnStall, Timeouts, require_choice
 from headrace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class AppSettings:
     budgets: Budgets = field(default_factory=Budgets)
     timeouts: Timeouts = field(default_factory=Timeouts)
     loop: Literal["own", "caller"] = "own"
+    on_stall: OnStall = "report"
 
     def __post_init__(self) -> None:
         for key in ("bootstrap_servers", "group_id"):
@@ -33,6 +34,7 @@ class AppSettings:
                 raise ConfigError(key, value, "a non-empty string")
         require_choice("group_protocol", self.group_protocol, ("classic", "consumer"))
         require_choice("loop", self.loop, ("own", "caller"))
+        require_choice("on_stall", self.on_stall, ("report", "rejoin", "exit"))
         if self.instance_id is not None and not (isinstance(self.instance_id, str) and self.instance_id):
             raise ConfigError("instance_id", self.instance_id, "a non-empty string, or None")
         for key, kind in (("commit", Commit), ("budgets", Budgets), ("timeouts", Timeouts)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from headrace._core.health import Vitals
 from headrace._core.snapshot import EngineSnapshot
 from headrace._core.states import AppState
 
@@ -32,21 +33,30 @@ class Snapshot:
 
 
 class Publisher:
-    """The latest snapshot. Owner thread publishes; anyone reads `latest`."""
+    """The latest snapshot, and the vital signs beside it. Owner thread publishes; anyone reads `latest` and `vitals`."""
 
-    __slots__ = ("_clock", "_engine", "_executors", "latest")
+    __slots__ = ("_clock", "_engine", "_executors", "_read_vitals", "latest", "vitals")
 
-    def __init__(self, engine: Engine, executors: Sequence[Executor], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        executors: Sequence[Executor],
+        clock: Callable[[], float],
+        read_vitals: Callable[[float], Vitals],
+    ) -> None:
+        self._read_vitals = read_vitals
         self._engine = engine
         self._executors = executors
         self._clock = clock
         # Owner thread writes, whole; anyone reads.
         self.latest = Snapshot()
+        self.vitals = Vitals()
 
     def publish(self, state: AppState, *, force: bool = False) -> None:
         """Swap in a new snapshot if the last is old enough, or at once."""
         now = self._clock()
         if not force and now - self.latest.as_of < PUBLISH_S:
             return
+        self.vitals = self._read_vitals(now)
         busy = [executor.busy_workers() for executor in self._executors]
         self.latest = Snapshot(now, self.latest.sequence + 1, state.value, self._engine.snapshot(busy, now))

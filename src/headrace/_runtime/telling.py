@@ -6,6 +6,7 @@ reader iterates what a teller changes; listeners are called outside the lock, so
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from typing import TYPE_CHECKING
@@ -48,13 +49,17 @@ class Teller:
             self._counts[notice.name] = self._counts.get(notice.name, 0) + 1
             self._recent.append(notice)
             listeners = self._listeners
-        if self._logger.isEnabledFor(notice.level):
-            self._logger.log(notice.level, "%s", notice)
+        with contextlib.suppress(
+            Exception
+        ):  # A filter of the user's raised: it may not end the thread that tells.
+            if self._logger.isEnabledFor(notice.level):
+                self._logger.log(notice.level, "%s", notice)
         for listener in listeners:
             try:
                 listener(notice)
-            except Exception:
-                self._logger.exception("a listener of notices raised")
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    self._logger.exception("a listener of notices raised")
 
     def counts(self) -> Mapping[str, int]:
         """How often each notice was told, by name; a copy."""

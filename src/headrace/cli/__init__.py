@@ -1,4 +1,4 @@
-"""The command line: `headrace run`, `demo`, `failures`, `rehearse`, `produce`, `tail`, `lag`, `dead-letters`, `doctor`, `version`.
+"""The command line: `headrace run`, `demo`, `failures`, `rehearse`, `simulate`, `produce`, `tail`, `lag`, `dead-letters`, `doctor`, `version`.
 
 Decides nothing about Kafka: every command calls what the library offers. Invariant: an error is one line on stderr and
 an exit code of `exits`, whatever raised it; a traceback appears with `--debug`, or for a bug of ours.
@@ -25,6 +25,7 @@ from headrace.cli.lag import lag
 from headrace.cli.produce import produce
 from headrace.cli.rehearse import rehearse
 from headrace.cli.run import run
+from headrace.cli.simulate import simulate
 from headrace.cli.tail import tail
 from headrace.cli.version import version
 
@@ -37,7 +38,7 @@ __all__ = ["execute", "main"]
 def main() -> None:
     """The entry point of the `headrace` command."""
     code = execute(sys.argv[1:])
-    if code in {Exit.FORCED, Exit.INTERRUPTED}:
+    if code in {Exit.FORCED, Exit.STALLED, Exit.INTERRUPTED}:
         # What was abandoned, handlers or a wait for a broker, must not keep the interpreter from ending.
         logging.shutdown()
         sys.stdout.flush()
@@ -83,7 +84,7 @@ def command_line() -> typer.Typer:
         rehearse,
     ]  # these see to interrupts themselves
     commands += [interruptible(produce), interruptible(tail), interruptible(lag)]
-    commands += [interruptible(doctor), interruptible(version)]
+    commands += [interruptible(doctor), interruptible(version), simulate]
     for command in commands:
         line.command(epilog=epilog())(command)
     line.add_typer(dead_letters.command(), name="dead-letters")

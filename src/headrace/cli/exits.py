@@ -12,9 +12,11 @@ from headrace.errors import (
     AppStateError,
     BrokerUnreachable,
     FatalError,
+    Fenced,
     ForcedStop,
     HeadraceError,
     NotAuthorized,
+    Stalled,
     TopicMissing,
 )
 
@@ -26,6 +28,8 @@ class Exit(IntEnum):
     FAILED = 1
     USAGE = 2
     FORCED = 3
+    FENCED = 4
+    STALLED = 5
     INTERRUPTED = 130
 
 
@@ -34,6 +38,8 @@ EXIT_MEANINGS: dict[Exit, str] = {
     Exit.FAILED: "failed on the way: a fatal error, or a check that did not pass",
     Exit.USAGE: "could not begin: usage, settings, import, no broker, no topic",
     Exit.FORCED: "an app's stop was forced; handlers were abandoned",
+    Exit.FENCED: "the group refuses this member for good: its instance_id is taken, or the group is full",
+    Exit.STALLED: "an app was stuck, and on_stall says to exit; or its stop was",
     Exit.INTERRUPTED: "interrupted (a running app drains first, and ends with 0)",
 }
 
@@ -61,6 +67,10 @@ def exit_of(error: BaseException) -> tuple[Exit, str] | None:
     match error:
         case RunFailed(error=ForcedStop() as forced):
             return Exit.FORCED, str(forced)
+        case RunFailed(error=Fenced() as fenced):
+            return Exit.FENCED, str(fenced)
+        case RunFailed(error=Stalled() as stalled):
+            return Exit.STALLED, str(stalled)
         case RunFailed(error=fatal):
             return Exit.FAILED, str(fatal)
         case BrokerUnreachable():
