@@ -93,17 +93,19 @@ class OfAiokafka:
 
     name = "aiokafka"
 
-    def __call__(self, members: list[Member], topics: dict[str, int]) -> Owned:
+    def __init__(self) -> None:
         from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
         from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 
+        self._assign = StickyPartitionAssignor.assign
+        self._said = ConsumerProtocolMemberMetadata
+
+    def __call__(self, members: list[Member], topics: dict[str, int]) -> Owned:
         said = {
-            m.id: ConsumerProtocolMemberMetadata(
-                0, list(m.topics), wire.encode_sticky(m.claim) if m.claim else b""
-            )
+            m.id: self._said(0, list(m.topics), wire.encode_sticky(m.claim) if m.claim else b"")
             for m in members
         }
-        told = StickyPartitionAssignor.assign(_cluster(topics), said)
+        told = self._assign(_Cluster(topics), said)
         return {name: {t: list(ps) for t, ps in one.assignment} for name, one in told.items()}
 
 
@@ -112,30 +114,41 @@ class OfKafkaPython:
 
     name = "kafka-python"
 
-    def __call__(self, members: list[Member], topics: dict[str, int]) -> Owned:
+    def __init__(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from kafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+            from kafka.coordinator.assignors.sticky.user_data import StickyAssignorUserData
             from kafka.protocol.consumer.metadata import ConsumerProtocolSubscription
-        joined = [
-            SimpleNamespace(
-                member_id=m.id,
-                metadata=ConsumerProtocolSubscription(
-                    version=0,
-                    topics=list(m.topics),
-                    user_data=wire.encode_sticky(m.claim) if m.claim else b"",
-                ),
-            )
-            for m in members
-        ]
-        told = StickyPartitionAssignor().assign(_cluster(topics), joined)
+
+        self._assignor: Any = StickyPartitionAssignor()
+        self._user_data: Any = StickyAssignorUserData
+        self._said: Any = ConsumerProtocolSubscription
+
+    def __call__(self, members: list[Member], topics: dict[str, int]) -> Owned:
+        joined: list[SimpleNamespace] = []
+        for m in members:
+            data = b""
+            if m.claim:
+                claimed = list(m.claim.owned.items())
+                data = self._user_data(previous_assignment=claimed, generation=m.claim.generation).encode()
+            said = self._said(version=0, topics=list(m.topics), user_data=data)
+            joined.append(SimpleNamespace(member_id=m.id, metadata=said))
+        told = self._assignor.assign(_Cluster(topics), joined)
         return {name: {t: list(ps) for t, ps in one.assigned_partitions} for name, one in told.items()}
 
 
-def _cluster(topics: dict[str, int]) -> Any:
-    return SimpleNamespace(
-        partitions_for_topic=lambda topic: set(range(topics[topic])) if topic in topics else None
-    )
+class _Cluster:
+    """What the peers ask of their cluster."""
+
+    def __init__(self, topics: dict[str, int]) -> None:
+        self._topics = topics
+
+    def topics(self) -> set[str]:
+        return set(self._topics)
+
+    def partitions_for_topic(self, topic: str) -> set[int] | None:
+        return set(range(self._topics[topic])) if topic in self._topics else None
 
 
 def named(size: Size) -> list[Member]:
@@ -171,6 +184,7 @@ def in_time(work: Callable[[], Owned], limit_s: float) -> tuple[float, Owned] | 
 
     process = multiprocessing.get_context("fork").Process(target=run, args=(there,))
     process.start()
+    there.close()  # so that a peer that fails is not taken for a slow one
     try:
         return here.recv() if here.poll(limit_s) else None
     finally:

@@ -9,7 +9,9 @@ from importlib.metadata import entry_points
 import pytest
 
 
-@pytest.mark.parametrize("module", ["headrace", "headrace.testing", "headrace.testing.pytest_plugin"])
+@pytest.mark.parametrize(
+    "module", ["headrace", "headrace.assign", "headrace.testing", "headrace.testing.pytest_plugin"]
+)
 def test_importing_loads_no_client(module: str) -> None:
     program = (
         f"import sys, {module}; found = sorted({{'confluent_kafka', 'typer', 'rich'}} & sys.modules.keys());"

@@ -10,6 +10,7 @@ from headrace.assign.certificate import Certificate, certify
 from headrace.assign.memoryless import Range, RoundRobin
 from headrace.assign.model import Claim, Member, Move, Plan, Topic
 from headrace.assign.sticky import CooperativeSticky, Sticky
+from headrace.assign.weighted import Weighing, Weighted, weighed
 
 __all__ = [
     "Certificate",
@@ -22,5 +23,8 @@ __all__ = [
     "RoundRobin",
     "Sticky",
     "Topic",
+    "Weighing",
+    "Weighted",
     "certify",
+    "weighed",
 ]

@@ -64,7 +64,19 @@ def encode_sticky(claim: Claim) -> bytes:
 
 
 def decode_sticky(data: bytes) -> Claim:
-    """User data of Kafka's StickyAssignor: version 1, or version 0, which has no generation. Raises `UserDataForeign`."""
+    """User data of Kafka's StickyAssignor: version 1, or version 0, which has no generation. Raises `UserDataForeign`.
+
+    kafka-python's own assignor (3.0) puts the version before it, which Kafka's cannot read. It is read here.
+    """
+    try:
+        return _sticky(data)
+    except UserDataForeign:
+        if data[: INT16.size] in {b"\0\0", b"\0\1"}:
+            return _sticky(data[INT16.size :])
+        raise
+
+
+def _sticky(data: bytes) -> Claim:
     reader = _Reader(data, "user data of a sticky assignor")
     owned = reader.by_topic()
     generation = reader.int32() if reader.left >= INT32.size else NO_GENERATION

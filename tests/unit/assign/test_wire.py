@@ -33,6 +33,12 @@ def test_user_data_of_the_sticky_assignor() -> None:
     )  # fmt: skip
 
 
+def test_user_data_of_kafka_python_itself() -> None:
+    """StickyAssignorUserData.encode of kafka-python 3.0.12: the version stands before it."""
+    said = bytes.fromhex("0001000000010003743036000000020000000000000004ffffffff")
+    assert wire.decode_sticky(said) == Claim({"t06": [0, 4]}, -1)
+
+
 def test_user_data_of_the_cooperative_assignor() -> None:
     """CooperativeStickyAssignor.subscriptionUserData, fresh and after generation 42; and librdkafka's other form."""
     assert wire.encode_generation(-1) == bytes.fromhex("ffffffff")
