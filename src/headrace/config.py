@@ -92,8 +92,8 @@ class Commit:
     every_s: at least this often while there is something new. One second bounds what a crash repeats, and costs one
         request a second.
     every_records: also as soon as so many records finished since the last commit; None leaves it to time alone.
-    timeout_s: how long one commit may go unanswered before it counts as unknown and is sent again. Longer than a
-        broker's failover, shorter than a session.
+    timeout_s: how long one commit may go unanswered before that is told of. Longer than a broker's failover, shorter
+        than a session. No newer one leaves before the answer: librdkafka could write the older one after it.
     backoff_initial_s, backoff_max_s: pause after a refused commit, doubling: a rebalance settles within a second, an
         outage must not be hammered.
     alert_after_s: a partition whose finished work stays uncommitted so long is reported (once per episode).

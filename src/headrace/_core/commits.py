@@ -1,9 +1,10 @@
 """Commits: when one is sent, what is in it, and what its answer means.
 
-At most one commit is in flight per connection. An offset is clean only when the broker confirmed it; a refused,
-unanswered or late commit leaves it dirty and is sent again, with backoff, until it is confirmed or the partition is
-lost. An answer says what was *written*, not what is newest: if that is below what was confirmed before, the partition
-is dirty again. A commit error never changes an epoch.
+At most one commit is in flight per connection: while one has no answer no newer one leaves, for librdkafka may write it
+at any moment, also after the newer one. Only the last commit of partitions that go cannot wait. An offset is clean only
+when the broker confirmed it; a refused commit leaves it dirty and is sent again, with backoff, until it is confirmed or
+the partition is lost. An answer says what was *written*, not what is newest: if that is below what was confirmed before,
+the partition is dirty again. A commit error never changes an epoch.
 
 Owner thread only.
 """
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from headrace._core import notices
 from headrace._core.effects import Rebuild, SendCommit, StopApp, Tell
-from headrace._core.flights import Flights
+from headrace._core.farewells import Farewells
+from headrace._core.flights import FORGOTTEN_AFTER_S, Flights
 from headrace._core.offset_map import METADATA_CHARS_MAX, encode
 from headrace._core.refusals import CommitAction, refusal_of
 from headrace._core.states import COMMIT_TRANSITIONS, CommitState, CommitTrigger, advance
@@ -45,14 +47,6 @@ class _Sent:
     mark: CommitMark
 
 
-@dataclass(frozen=True, slots=True)
-class _Farewell:
-    """The last commit of a partition that went: tells later whether its revoke was clean."""
-
-    offset: int
-    drained: bool
-
-
 class Commits:
     """The commits of one connection."""
 
@@ -66,6 +60,7 @@ class Commits:
         "_newest",
         "_next_at",
         "_overdue_told",
+        "_patient",
         "_policy",
         "_rebuild_after_s",
         "_refusals",
@@ -91,11 +86,12 @@ class Commits:
         self._sent_at = 0.0
         # Offsets whose commit was replaced before it was answered: an answer that names one may be that older one's.
         self._given_up: dict[TopicPartition, set[int]] = {}
-        # Its newest commit's answer, and no other, ends the flight.
         self._flights = Flights()
+        # Whether the commit in flight has been waited for less than the policy's time.
+        self._patient = True
         # Content of the newest commit.
         self._newest: dict[TopicPartition, int] = {}
-        self._farewells: dict[TopicPartition, _Farewell] = {}
+        self._farewells = Farewells()
         self._backoff_s = policy.backoff_initial_s
         # An episode runs from the first refusal to the next confirmation.
         self._episode_at: float | None = None
@@ -146,20 +142,28 @@ class Commits:
         """When `step` must be called again, at the latest."""
         match self.state:
             case CommitState.IN_FLIGHT:
-                return self._sent_at + self._policy.timeout_s
+                if self._patient:
+                    return self._sent_at + self._policy.timeout_s
+                alert_at = (self._episode_at or 0.0) + self._policy.alert_after_s
+                forgotten_at = self._sent_at + FORGOTTEN_AFTER_S
+                return forgotten_at if self._overdue_told else min(alert_at, forgotten_at)
             case CommitState.BACKING_OFF:
                 return self._next_at
             case CommitState.IDLE:
                 return self._next_at
 
     def step(self, tenures: Iterable[Tenure], now: float) -> list[Effect]:
-        """Send what is due, give up what went unanswered."""
+        """Send what is due, tell of what goes unanswered."""
         effects: list[Effect] = []
         if self.state is CommitState.IN_FLIGHT:
-            if now < self._sent_at + self._policy.timeout_s:
-                return effects
+            if self._patient and now >= self._sent_at + self._policy.timeout_s:
+                self._patient = False
+                effects += self._note_refusal("no answer", now)
+                effects += self._farewells.given_up("no answer")
+            if now < self._sent_at + FORGOTTEN_AFTER_S:
+                return [*effects, *self._alarm(now)]
+            self._flights.forget()
             effects += self._refuse("no answer", CommitTrigger.UNANSWERED, now)
-            effects += self._farewells_failed("no answer")
         every = self._policy.every_records
         enough = every is not None and self.finished_since >= every and self.state is CommitState.IDLE
         if now < self._next_at and not enough:
@@ -195,31 +199,32 @@ class Commits:
                 continue
             if not on_its_way:
                 dirty.append(tenure)
-            self._farewells[tenure.key] = _Farewell(committable(tenure), tenure.drained)
+            self._farewells.add(tenure.key, committable(tenure), drained=tenure.drained)
         if dirty:
             effects += self._send(dirty, now)
         return effects
 
     def forget(self, tenure: Tenure) -> None:
         """The partition is lost, or its position was moved: answers about it mean nothing any more."""
-        self._farewells.pop(tenure.key, None)
+        self._farewells.forget(tenure.key)
         sent = self._sent.pop(tenure.key, None)
         if sent is not None:
             self._given_up.setdefault(tenure.key, set()).add(sent.offset)
 
-    def all_lost(self) -> None:
-        """No partition is ours any more: answers to come mean nothing, and a new connection may give none."""
+    def closed(self) -> list[Effect]:
+        """The client is closed: no answer can come any more."""
         self._flights.forget()
+        if self.state is CommitState.IN_FLIGHT:
+            self.state = advance(COMMIT_TRANSITIONS, self.state, CommitTrigger.UNANSWERED)
+        return self._farewells.given_up("the connection was closed before an answer came")
 
     def answered(
         self, results: Sequence[CommitResult], tenures: Mapping[TopicPartition, Tenure], now: float
     ) -> list[Effect]:
         """Take in an answer, of the newest commit or of an older one."""
         effects: list[Effect] = []
-        newest = self._flights.answered(
-            {(result.topic, result.partition): result.offset for result in results}
-        )
-        ends_flight = newest or self.state is not CommitState.IN_FLIGHT
+        self._flights.answered({(result.topic, result.partition): result.offset for result in results})
+        ends_flight = not self._flights or self.state is not CommitState.IN_FLIGHT
         failed: list[CommitResult] = []
         for result in results:
             key = (result.topic, result.partition)
@@ -227,21 +232,13 @@ class Commits:
             if result.error is not None:
                 failed.append(result)
                 self._not_written(key, result.offset, tenure)
-                if key in self._farewells and tenure is None:
-                    farewell = self._farewells.pop(key)
-                    effects.append(
-                        Tell(notices.RevokeUnconfirmed(*key, offset=farewell.offset, code=result.error))
-                    )
-                continue
-            if tenure is not None:
+            elif tenure is not None:
                 effects += self._written(tenure, result.offset)
-                continue
-            self._is_answer(key, result.offset)
-            if key in self._farewells and result.offset == self._farewells[key].offset:
-                farewell = self._farewells.pop(key)
-                effects.append(
-                    Tell(notices.RevokeConfirmed(*key, offset=result.offset, drained=farewell.drained))
-                )
+            else:
+                self._is_answer(key, result.offset)
+            if tenure is None:
+                others = self._flights.flying(key)
+                effects += self._farewells.answered(key, result.offset, result.error, others=others)
         if failed:
             for result in failed:
                 effects += self._act(result, tenures.get((result.topic, result.partition)), now)
@@ -259,15 +256,10 @@ class Commits:
         self._flights.not_sent()
         for key in self._newest:
             self._sent.pop(key, None)
-        return [*self._farewells_failed(code), *self._refuse(code, CommitTrigger.REFUSED, now)]
-
-    def _farewells_failed(self, code: str) -> list[Effect]:
-        """The newest commit was not written, as far as is known: what became of the farewells in it."""
-        return [
-            Tell(notices.RevokeUnconfirmed(*key, offset=self._farewells.pop(key).offset, code=code))
-            for key in self._newest
-            if key in self._farewells
-        ]
+        effects = self._farewells.failed(self._newest, code)
+        if self._flights:
+            return [*effects, *self._note_refusal(code, now)]
+        return [*effects, *self._refuse(code, CommitTrigger.REFUSED, now)]
 
     def _send(self, dirty: Sequence[Tenure], now: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -291,6 +283,7 @@ class Commits:
         self._newest = {(request.topic, request.partition): request.offset for request in requests}
         self._flights.sent(dict(self._newest), now)
         self._sent_at = now
+        self._patient = True
         self.finished_since = 0
         self.sent += 1
         return [*effects, SendCommit(requests)]
@@ -377,22 +370,30 @@ class Commits:
 
     def _refuse(self, code: str, trigger: CommitTrigger, now: float) -> list[Effect]:
         self.state = advance(COMMIT_TRANSITIONS, self.state, trigger)
+        self._refused_at = now
+        self._next_at = now + self._backoff_s
+        self._backoff_s = min(self._backoff_s * 2, self._policy.backoff_max_s)
+        return self._note_refusal(code, now)
+
+    def _note_refusal(self, code: str, now: float) -> list[Effect]:
         self.refused += 1
         self._refusals += 1
-        self._refused_at = now
         self._code = code
         if self._episode_at is None:
             self._episode_at = now
-        self._next_at = now + self._backoff_s
-        self._backoff_s = min(self._backoff_s * 2, self._policy.backoff_max_s)
         effects: list[Effect] = []
         age_s = now - self._episode_at
         if self._refusals & (self._refusals - 1) == 0:  # 1, 2, 4, 8 ...: one line per doubling
             effects.append(Tell(notices.CommitRefused(code, self._refusals, age_s)))
-        if age_s >= self._policy.alert_after_s and not self._overdue_told:
-            self._overdue_told = True
-            effects.append(Tell(notices.CommitOverdue(age_s, code)))
-        return effects
+        return [*effects, *self._alarm(now)]
+
+    def _alarm(self, now: float) -> list[Effect]:
+        """Tell once of an episode that lasts too long."""
+        age_s = 0.0 if self._episode_at is None else now - self._episode_at
+        if age_s < self._policy.alert_after_s or self._overdue_told:
+            return []
+        self._overdue_told = True
+        return [Tell(notices.CommitOverdue(age_s, self._code))]
 
     def _confirm(self, now: float) -> list[Effect]:
         effects: list[Effect] = []

@@ -132,8 +132,6 @@ class Custody:
             )
             board.commits.forget(tenure)
             self._close(tenure, PhaseTrigger.LOST)
-        if not board.tenures:
-            board.commits.all_lost()
 
     def sought(self, event: SeekAsked, now: float) -> None:
         """Move a partition: a new tenure at the target, which is committed at once."""

@@ -133,6 +133,11 @@ class CommitRefused:
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectionClosed:
+    """The client is closed: commits that it did not answer will never be."""
+
+
+@dataclass(frozen=True, slots=True)
 class PositionsRead:
     """The client's positions of idle partitions: beyond the last record where transaction markers trail it."""
 
@@ -181,6 +186,7 @@ Event = (
     | Lost
     | CommitAnswered
     | CommitRefused
+    | ConnectionClosed
     | PositionsRead
     | PauseAsked
     | ResumeAsked

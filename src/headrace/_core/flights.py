@@ -1,7 +1,7 @@
-"""Commits that were sent and not answered: which of them an answer is of, though answers carry no identity.
+"""Commits that were sent and not answered: as long as there is one, it may be written, however long ago it was sent.
 
-The client answers every commit that it took once, in any order, and several may say the same. Of equal ones the oldest
-is taken to be answered: until the last of them is, one may still be written. Owner thread only.
+The client answers every commit that it took once, in any order, and several may say the same. Answers carry no identity:
+of equal ones the oldest is taken to be answered. Owner thread only.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from headrace.ports import TopicPartition
 
 FORGOTTEN_AFTER_S: Final = 120.0
-"""Longer than librdkafka tries to send a request: after that no answer comes, and a new commit must not wait for it."""
+"""Longer than librdkafka holds a commit back and then tries to send it: after that no answer comes."""
 
 
 class Flights:
@@ -37,10 +37,16 @@ class Flights:
         """What is on its way is of partitions that are nobody's here any more; a new connection may follow."""
         self._open.clear()
 
-    def answered(self, content: dict[TopicPartition, int]) -> bool:
-        """An answer of these offsets has come: whether the newest commit is answered with it."""
+    def flying(self, key: TopicPartition) -> bool:
+        """Whether a commit of this partition is on its way."""
+        return any(key in content for _, content in self._open)
+
+    def __bool__(self) -> bool:
+        return bool(self._open)
+
+    def answered(self, content: dict[TopicPartition, int]) -> None:
+        """An answer of these offsets has come."""
         for index, (_, sent) in enumerate(self._open):
             if sent == content:
                 del self._open[index]
-                return index == len(self._open)
-        return False
+                return

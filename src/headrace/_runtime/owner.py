@@ -192,9 +192,16 @@ class Owner:
             self._move(AppTrigger.FATAL if self.fatal else AppTrigger.STOP, self._end_reason())
         hard = self.stop_hard.is_set()
         self._connection.close(HARD_CLOSE_S if hard else max(0.5, deadline - self._clock()))
+        if sound:
+            self._note_closed()
         if forced and self.fatal is None:
-            self.fatal = ForcedStop(self.stop_timeout_s, self._running_names(), asked=hard)
+            self.fatal = ForcedStop(self.stop_timeout_s, self._watch.running_names(), asked=hard)
         self._move(AppTrigger.CLOSED_AFTER_FATAL if self.fatal else AppTrigger.CLOSED, "closed")
+
+    def _note_closed(self) -> None:
+        """What the client answered while it closed is the last that it says."""
+        self._take_in(0.0)
+        self._step(events.ConnectionClosed())
 
     def _end_reason(self) -> str:
         return type(self.fatal).__name__ if self.fatal else "asked"  # `app_failed` has told its text
@@ -225,6 +232,7 @@ class Owner:
         self._beginnings.clear()
         self._step(events.Lost(self._engine.partitions()))
         self._connection.close(self._parts.timeouts.request_s)
+        self._note_closed()
         pause_s = min(REBUILD_BACKOFF_S * 2 ** min(self._rebuilds - 1, 10), REBUILD_BACKOFF_MAX_S)
         until = self._clock() + pause_s
         while self._clock() < until and not self.stop_asked.is_set():
@@ -332,7 +340,7 @@ class Owner:
         # What is done already must be in before the commit is computed.
         self._take_in(0.0)
         if not self._engine.drained(partitions):
-            self._parts.tell(notices.DrainOverran(budget_s, ", ".join(self._running_names()[:10])))
+            self._parts.tell(notices.DrainOverran(budget_s, ", ".join(self._watch.running_names()[:10])))
         self._step(events.RevokeEnded(partitions))
         self.signs.left()
         self._publisher.publish(self.state, force=True)
@@ -420,13 +428,6 @@ class Owner:
             if error is not None:
                 self._fail(error)
         self._polled_at = self._clock()
-
-    def _running_names(self) -> list[str]:
-        return [
-            f"{running.name}: {running.record!r}"
-            for executor in self._parts.executors
-            for running in executor.running()
-        ]
 
     def _fail(self, error: FatalError | ConfigError, *, quietly: bool = False) -> None:
         """The first fatal error is the reason; later ones are only told."""

@@ -96,6 +96,14 @@ class Watch:
             self._look_for_brokers(client, engine, now)
         self._look_for_stuck(running, engine, now)
 
+    def running_names(self) -> list[str]:
+        """The handlers that run now, each with its worker and its record."""
+        return [
+            f"{running.name}: {running.record!r}"
+            for executor in self._parts.executors
+            for running in executor.running()
+        ]
+
     def _look_for_hung(self, running: list[list[Running]], now: float) -> None:
         told: set[tuple[str, int, int, int]] = set()
         hung: list[Hung] = []
