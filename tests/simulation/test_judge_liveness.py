@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 BOUNDS = Bounds(callback_s=25, stop_s=25, stop_slack_s=5, turns_per_s=100, bytes_held=1000)
+PATIENT = TopicRules(retry_after_s=0.1)
 ONCE = TopicRules(guarantee="at_most_once")
 
 
@@ -89,8 +90,14 @@ BROKEN: dict[str, tuple[str, Callable[[], Story]]] = {
         "L4",
         lambda: begun().handle(0).start(1).add(calm(1)).over(),
     ),
+    "a member ends though nobody stopped it": ("L1", lambda: begun(0).add(told.MemberEnded("m", None))),
+    "a failed record is tried again at once": (
+        "L5",
+        lambda: begun(1, rules=PATIENT).start(0).ends(0, "raised").wait(0.05).start(0, attempt=2),
+    ),
+    "bytes are held of no records": ("S7", lambda: begun(0).add(snapshot(bytes_held=1))),
     "a busy loop": ("L5", lambda: begun(0).add(told.Turned("m", 201, 2.0, idle=True))),
-    "too much is held": ("L6", lambda: begun(0).add(snapshot(bytes_held=1001))),
+    "too much is held": ("L6", lambda: begun(0).add(snapshot(waiting=1, finished=9, bytes_held=1001))),
     "less than nothing is held": ("L6", lambda: begun(0).add(snapshot(bytes_held=-1))),
     "a record is in no account": ("S7", lambda: begun(0).add(snapshot(fetched=11))),
     "a record is in two accounts": ("S7", lambda: begun(0).add(snapshot(in_flight=1))),
@@ -98,7 +105,12 @@ BROKEN: dict[str, tuple[str, Callable[[], Story]]] = {
     "a held snapshot changes": ("S7", lambda: begun(0).add(snapshot(held_unchanged=False))),
     "a member has ended and counts records in hand": (
         "S7",
-        lambda: begun(0).add(snapshot(waiting=1, finished=9)).add(told.MemberEnded("m", None)),
+        lambda: (
+            begun(0)
+            .add(told.StopAsked("m"))
+            .add(snapshot(waiting=1, finished=9))
+            .add(told.MemberEnded("m", None))
+        ),
     ),
 }
 
@@ -133,6 +145,12 @@ LAWFUL: dict[str, Callable[[], Story]] = {
     "a killed member never stops": lambda: (
         begun(0).add(told.StopAsked("m")).kill().wait(99).add(told.FaultBegan("any"))
     ),
+    "a failed record is tried again after a pause": lambda: (
+        begun(1, rules=PATIENT).start(0).ends(0, "raised").wait(0.2).start(0, attempt=2)
+    ),
+    "a record that asks for it is tried again at once": lambda: (
+        begun(1, rules=PATIENT).start(0).ends(0, "later").start(0, attempt=2)
+    ),
     "an expected end": lambda: (
         Story(None, Bounds(errors_expected=frozenset({"RecordFailed"})))
         .member()
@@ -144,7 +162,7 @@ LAWFUL: dict[str, Callable[[], Story]] = {
         snapshot(fetched=13, waiting=2, in_flight=1, bytes_held=1000)
     ),
     "a member has ended and counts nothing": lambda: (
-        begun(0).add(snapshot()).add(told.MemberEnded("m", None))
+        begun(0).add(told.StopAsked("m")).add(snapshot()).add(told.MemberEnded("m", None))
     ),
 }
 

@@ -143,7 +143,7 @@ BROKEN: dict[str, tuple[str, Callable[[], Story]]] = {
     ),
     "a handler starts after its app ended": (
         "S4",
-        lambda: begun().add(told.MemberEnded("m", None)).start(0),
+        lambda: begun().add(told.StopAsked("m")).add(told.MemberEnded("m", None)).start(0),
     ),
     "a record of an earlier assignment starts in a new one": (
         "S4",

@@ -70,6 +70,7 @@ class Tenure:
     position: int | None = None
     # By offset: how its last run ended, None while it runs.
     outcomes: dict[int, str | None] = field(default_factory=dict[int, "str | None"])
+    ended_at: dict[int, float] = field(default_factory=dict[int, float])
     # By offset: when it was settled, and how.
     settled: dict[int, tuple[float, str]] = field(default_factory=dict[int, tuple[float, str]])
     runs: list[Run] = field(default_factory=list[Run])

@@ -213,11 +213,11 @@ class Judge:
         self._safety.fetched(self._members[entry.member], entry)
 
     def _handler_started(self, entry: told.HandlerStarted) -> None:
-        self._safety.started(self._members[entry.member], entry)
+        self._safety.started(self._members[entry.member], entry, self._now)
 
     def _handler_ended(self, entry: told.HandlerEnded) -> None:
         member = self._members[entry.member]
-        self._safety.ended(member, entry)
+        self._safety.ended(member, entry, self._now)
 
     def _settled(self, entry: told.Settled) -> None:
         member = self._members[entry.member]

@@ -62,6 +62,8 @@ class Liveness:
 
     def ended(self, member: Member, error: str | None, now: float) -> None:
         """A member is over: in time, and for a reason that the world gave; what it counts is back at 0."""
+        if error is None and member.stop_at is None:
+            self._blame("L1", f"{member.name} ended, and nobody had stopped it")
         if error is not None and error not in self._bounds.errors_expected:
             self._blame("L1", f"{member.name} ended with {error}, for which there was no reason")
         if member.stop_at is not None:
@@ -88,6 +90,8 @@ class Liveness:
             self._blame("S7", f"a snapshot of {entry.member} changed while a reader held it")
         if not 0 <= entry.bytes_held <= self._bounds.bytes_held:
             self._blame("L6", f"{entry.member} holds {entry.bytes_held} bytes")
+        if entry.bytes_held > 0 and entry.fetched == entry.finished + entry.stale:
+            self._blame("S7", f"{entry.member} holds {entry.bytes_held} bytes of no records")
         in_hand = (entry.waiting, entry.in_flight, entry.parked, entry.bytes_held)
         member.snapshot_drained = in_hand == (0, 0, 0, 0)
 

@@ -20,6 +20,7 @@ Promise = Literal["S1", "S2", "S3", "S4", "S5", "S7", "L1", "L2", "L3", "L4", "L
 class TopicRules:
     """What was promised for one topic, by its subscription's settings.
 
+    retry_after_s: the least time between a try that raised and the next.
     ends_after_retention: `on_out_of_range="latest"`, so that records may be passed over once retention removed others.
     starts_at_end: `start_if_no_offset="latest"`, so that what was there before the group's first start is not promised.
     """
@@ -27,6 +28,7 @@ class TopicRules:
     order_by: OrderBy = "key"
     guarantee: Guarantee = "at_least_once"
     starts_at_end: bool = False
+    retry_after_s: float = 0.0
     ends_after_retention: bool = False
 
 

@@ -133,8 +133,8 @@ class Safety:
 
     # Handlers
 
-    def started(self, member: Member, entry: told.HandlerStarted) -> None:
-        """S3, S4, S5 at the start of a handler."""
+    def started(self, member: Member, entry: told.HandlerStarted, now: float) -> None:
+        """S3, S4, S5 and L5 at the start of a handler."""
         partition = self._place(entry.place)
         tenure = member.tenures.get(entry.place)
         what = f"{member.name} started {_name(entry.place)} {entry.offset}"
@@ -155,12 +155,21 @@ class Safety:
             self._blame("S3", f"{what} {wrong}")
         if not weaker and not partition.unpromised:
             self._check_repeat(partition, tenure, entry.offset, what)
+        self._check_pause(partition, tenure, entry.offset, what, now)
         partition.started.add(entry.offset)
         tenure.outcomes[entry.offset] = None
         run = Run(member.name, tenure, entry.offset, entry.run)
         member.runs[entry.place, entry.offset] = run
         member.ran[entry.run, entry.place] = tenure
         tenure.runs.append(run)
+
+    def _check_pause(self, partition: Partition, tenure: Tenure, offset: int, what: str, now: float) -> None:
+        """L5: a record that failed is not tried again at once, or a loop would be busy with it."""
+        if (
+            tenure.outcomes.get(offset) == "raised"
+            and now < tenure.ended_at[offset] + partition.rules.retry_after_s
+        ):
+            self._blame("L5", f"{what} again {now - tenure.ended_at[offset]:.4f} s after it failed")
 
     def _check_repeat(self, partition: Partition, tenure: Tenure, offset: int, what: str) -> None:
         if offset in tenure.settled:
@@ -171,12 +180,13 @@ class Safety:
             self.duplicates += 1
             partition.may_repeat.discard(offset)
 
-    def ended(self, member: Member, entry: told.HandlerEnded) -> None:
+    def ended(self, member: Member, entry: told.HandlerEnded, now: float) -> None:
         """A handler is not at work any more."""
         run = member.runs.pop((entry.place, entry.offset), None)
         if run is not None:
             run.tenure.runs.remove(run)
             run.tenure.outcomes[entry.offset] = entry.outcome
+            run.tenure.ended_at[entry.offset] = now
 
     def settled(self, member: Member, entry: told.Settled, tenure: Tenure | None, now: float) -> None:
         """A record is finished, for the tenure that ran it: after that was over, for nobody, and it is handled again."""

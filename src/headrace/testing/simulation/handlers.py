@@ -26,7 +26,8 @@ class Handlers:
     does. ignores_cancel: share of cancelled handlers that go on. poison: every key whose first byte is below it always
     fails. produces: share of successes that wait for a record they produced. acks_late_s: how long `record.ack()` may
     come after the handler returned, with manual acknowledgement. dies: share of tries that end with their worker process.
-    stuck: records whose handler never ends, whenever it is tried.
+    stuck: records whose handler never ends, whenever it is tried. failing: records whose handler asks for another try
+    for ever.
     """
 
     quick_s: float = 0.01
@@ -48,6 +49,7 @@ class Handlers:
     acks_late_s: float = 0.0
     letter_fails: float = 0.0
     stuck: tuple[tuple[str, int, int], ...] = ()
+    failing: tuple[tuple[str, int, int], ...] = ()
 
 
 class Broken(Exception):
@@ -58,6 +60,8 @@ def outcome_of(does: Handlers, record: Record[Any, Any], choices: Choices) -> st
     """How a try of this record ends."""
     if record.raw_key and record.raw_key[-1] < does.poison:
         return "raised"
+    if does.failing and (record.topic, record.partition, record.offset) in does.failing:
+        return "later"
     for outcome, probability in (
         ("raised", does.raises),
         ("later", does.later),

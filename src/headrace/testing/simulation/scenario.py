@@ -9,7 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeVar, final
 
-from headrace.config import Batching, Budgets, Commit, RetryPolicy, Timeouts
+from headrace.config import (
+    Batching,
+    Budgets,
+    Commit,
+    RetryPolicy,
+    Timeouts,
+    require_choice,
+    require_count,
+    require_range,
+)
+from headrace.errors import ConfigError
 from headrace.subscriptions import (
     Ack,
     Guarantee,
@@ -100,6 +110,10 @@ class Scenario:
     refusals: tuple[Refusal, ...] = ()
     stuck: int = 0
     """Records whose handlers never end, not even when all is calm: all others must be finished all the same."""
+    failing: int = 0
+    """Records whose handlers ask for another try for ever: all others must be finished all the same."""
+    foreign: str = ""
+    """Metadata that another consumer left with the group's committed offsets."""
     workers: int = 2
     handlers: Handlers = field(default_factory=Handlers)
     faults: Faults = field(default_factory=Faults)
@@ -112,6 +126,23 @@ class Scenario:
     budgets: Budgets = field(default_factory=Budgets)
     timeouts: Timeouts = field(default_factory=Timeouts)
     settings: ModelSettings = field(default_factory=ModelSettings)
+    chance: int = 0
+    """Other chances in the same scenario: another order of things, other outcomes."""
+
+    def __post_init__(self) -> None:
+        require_choice("protocol", self.protocol, ("eager", "cooperative", "kip848"))
+        for name, most in (("partitions", 100), ("members", 20), ("workers", 100)):
+            require_count(name, getattr(self, name), 1, most)
+        require_count("records", self.records, 0, 100_000)
+        require_count("keys", self.keys, 1, 100_000)
+        require_count("stuck", self.stuck, 0, 100)
+        for name in ("hot", "keyless", "transactions", "preemption"):
+            require_range(name, getattr(self, name), 0.0, 1.0)
+        require_range("troubled_s", self.troubled_s, 0.0, 3600.0)
+        require_range("poll_idle_s", self.poll_idle_s, 0.001, 60.0)
+        require_range("inbox_stretch", self.inbox_stretch, 1.0, 1000.0)
+        if not self.subscriptions:
+            raise ConfigError("subscriptions", self.subscriptions, "at least one")
 
     def topics(self) -> Iterator[tuple[str, SubscriptionSettings]]:
         """Each topic that is read, with its subscription."""
@@ -180,6 +211,8 @@ class _Draw:
             deeds=self._deeds(members, troubled_s),
             refusals=self._refusals(protocol) if self.chance(0.35) else (),
             stuck=self._stuck(subscriptions, workers, budgets) if self.chance(0.2) else 0,
+            failing=self._failing(subscriptions, budgets) if self.chance(0.15) else 0,
+            foreign=self.one("{}", "hr9:AAAA", "hr1:AAAAAAAA", "2026-11-21") if self.chance(0.1) else "",
             workers=workers,
             handlers=self._handlers(),
             faults=Faults.drawn(self._choices, self.one(0.0, 0.3, 1.0, 1.0, 2.0)),
@@ -239,6 +272,17 @@ class _Draw:
         )
         return min(free, self.count(1, 2))
 
+    def _failing(self, subscriptions: tuple[SubscriptionSettings, ...], budgets: Budgets) -> int:
+        """None where a budget of their own, or the order, makes all wait for them."""
+        if budgets.parked_records_max < 50_000 or budgets.lookahead_records_max < 100_000:
+            return 0
+        if any(
+            each.batch is not None or each.order_by == "partition" or each.guarantee != "at_least_once"
+            for each in subscriptions
+        ):
+            return 0
+        return self.count(1, 4)
+
     def _subscriptions(self) -> tuple[SubscriptionSettings, ...]:
         match self.one("one", "one", "one", "both", "each"):
             case "both":
@@ -266,7 +310,7 @@ class _Draw:
             concurrency=self.one(1, 4, 64),
             run_in=run_in,
             batch=Batching(self.count(1, 10), self.one(0.0, 0.2)) if batched else None,
-            retry=RetryPolicy(attempts_max=self.count(1, 4), backoff_initial_s=0.1, backoff_max_s=5.0),
+            retry=self._retry(),
             dead_letter=LETTERS if exhausted == "dead_letter" else None,
             on_exhausted=exhausted,
             timeout_s=self.one(None, None, None, 0.3, 5.0),
@@ -275,6 +319,11 @@ class _Draw:
             guarantee=guarantee,
             ack=ack,
         )
+
+    def _retry(self) -> RetryPolicy:
+        if self.chance(0.15):
+            return RetryPolicy(attempts_max=8, backoff_initial_s=10.0, backoff_max_s=30.0)
+        return RetryPolicy(attempts_max=self.count(1, 4), backoff_initial_s=0.1, backoff_max_s=5.0)
 
     def _handlers(self) -> Handlers:
         return Handlers(

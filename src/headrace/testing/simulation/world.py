@@ -11,6 +11,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
+from headrace._core.flights import FORGOTTEN_AFTER_S
 from headrace.testing.invariants import Bounds, Judge, PromiseBroken, TopicRules, Violation
 from headrace.testing.simulation import history as told
 from headrace.testing.simulation.choices import Seeded
@@ -21,7 +22,6 @@ from headrace.testing.simulation.member import GROUP, Member
 from headrace.testing.simulation.model.kafka import ModelKafka
 from headrace.testing.simulation.model.trouble import Trouble
 from headrace.testing.simulation.phases import Refusing
-from headrace.testing.simulation.scenario import LETTERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +35,7 @@ STEPS_MAX: Final = 60_000
 CALM_MAX_S: Final = 400.0
 """After trouble everything must be finished within so long: a session and a poll interval for each of its causes."""
 RESTART_S: Final = 3.0
+VALUE: Final = b"0123456789"
 OPEN_MAX_S: Final = 2.0
 """How long a transaction stays open."""
 
@@ -55,7 +56,7 @@ class World:
 
     def __init__(self, scenario: Scenario, choices: Choices | None = None) -> None:
         self.scenario = scenario
-        self.kernel = Kernel(choices or Seeded(scenario.seed))
+        self.kernel = Kernel(choices or Seeded(scenario.seed ^ scenario.chance << 64))
         self.kernel.preempt_with(scenario.preemption)
         self.judge = Judge(_rules(scenario), _bounds(scenario))
         self.history = History(self._see)
@@ -63,7 +64,9 @@ class World:
         self.topics = [topic for topic, _ in scenario.topics()]
         for topic in self.topics:
             self.kafka.create(topic, scenario.partitions)
-        self.kafka.create(LETTERS, 1)
+        for letters in dict.fromkeys(each.dead_letter for each in scenario.subscriptions):
+            if letters is not None:
+                self.kafka.create(letters, 1)
         # Each slot's current life; a slot is a pod that is started again.
         self.slots: list[Member | None] = [None] * scenario.members
         self.lives = 0
@@ -97,6 +100,9 @@ class World:
         for deed in scenario.deeds:
             kernel.later(deed.at, deed.what, partial(self._do, deed))
         self._trouble_maker.plan(scenario.troubled_s)
+        if scenario.foreign:
+            for place in ((topic, number) for topic in self.topics for number in range(scenario.partitions)):
+                self.kafka.reset_offset(place, 0, metadata=scenario.foreign)
         self._run_until(scenario.troubled_s)
 
     def _calm(self) -> None:
@@ -104,16 +110,16 @@ class World:
         self.calm = True
         self._trouble_maker.calm()
         self.kafka.calm()
-        stuck = self._append_stuck()
-        self.history.add(kernel.now, told.FaultsOver(stuck))
-        quiet = Handlers(quick_s=0.01, stuck=stuck)
+        stuck, failing = self._append_stuck(), self._append_failing()
+        self.history.add(kernel.now, told.FaultsOver((*stuck, *failing)))
+        quiet = Handlers(quick_s=0.01, stuck=stuck, failing=failing)
         for member in self.slots:
             if member is not None:
                 member.end_trouble(quiet)
                 member.process.frozen_until = min(member.process.frozen_until, kernel.now)
         self.scenario = replace(self.scenario, handlers=quiet)
         until = kernel.now + CALM_MAX_S
-        written_by = kernel.now + (OPEN_MAX_S if self.scenario.transactions else 0.0)
+        written_by = kernel.now + (OPEN_MAX_S if self.scenario.transactions or failing else 0.0)
         while not self.judge.finished() or kernel.now < written_by:
             if not any(member is not None and member.alive and not member.stopping for member in self.slots):
                 self._start_somewhere()
@@ -149,6 +155,21 @@ class World:
             for key in (b"other", b"another", None, b"other"):
                 self.kafka.append(*place, key)
         return tuple(stuck)
+
+    def _append_failing(self) -> tuple[tuple[str, int, int], ...]:
+        """Records that are tried again and again, with others of their keys; and healthy ones when they are fetched."""
+        failing: list[tuple[str, int, int]] = []
+        for number in range(self.scenario.failing):
+            place = (self.topics[0], number % self.scenario.partitions)
+            key = f"failing{number}".encode()
+            failing.append((*place, self.kafka.append(*place, key)))
+            for _ in range(3):
+                self.kafka.append(*place, key)
+            self.kernel.later(OPEN_MAX_S - 0.1, "healthy", partial(self._append_healthy, place))
+        return tuple(failing)
+
+    def _append_healthy(self, place: TopicPartition) -> None:
+        self.kafka.append(*place, b"healthy")
 
     def _run_until(self, moment: float) -> None:
         kernel = self.kernel
@@ -271,7 +292,7 @@ class World:
                 committed=choices.chance("committed", 0.6),
             )
         else:
-            self.kafka.append(topic, partition, key)
+            self.kafka.append(topic, partition, key, VALUE)
 
 
 def _rules(scenario: Scenario) -> dict[str, TopicRules]:
@@ -279,6 +300,9 @@ def _rules(scenario: Scenario) -> dict[str, TopicRules]:
         topic: TopicRules(
             settings.order_by,
             settings.guarantee,
+            retry_after_s=0.0
+            if settings.batch is not None
+            else settings.retry.backoff_initial_s * (1 - settings.retry.jitter),
             starts_at_end=settings.start_if_no_offset == "latest",
             ends_after_retention=settings.on_out_of_range == "latest",
         )
@@ -302,7 +326,7 @@ def _bounds(scenario: Scenario) -> Bounds:
     return Bounds(
         drain_s=timeouts.drain_s,
         stop_s=timeouts.stop_s,
-        commit_timeout_s=scenario.commit.timeout_s,
+        commit_timeout_s=FORGOTTEN_AFTER_S,
         max_poll_interval_s=settings.max_poll_interval_s,
         errors_expected=frozenset(expected),
     )

@@ -44,9 +44,9 @@ class Commits:
         for key in [key for key in self._committed if key[1][0] == topic]:
             del self._committed[key]
 
-    def set(self, group: str, place: TopicPartition, offset: int) -> None:
+    def set(self, group: str, place: TopicPartition, offset: int, metadata: str = "") -> None:
         """An operator resets the group's offset."""
-        self._committed[group, place] = Committed(*place, offset)
+        self._committed[group, place] = Committed(*place, offset, metadata)
 
     def write(self, group: str, member: str, requests: Sequence[CommitRequest]) -> str:
         """Write what may be written; the code of the first partition that was refused, or ""."""

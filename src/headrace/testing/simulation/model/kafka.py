@@ -190,10 +190,12 @@ class ModelKafka:
         """What the group committed, with its metadata."""
         return self._commits.read(group, [place])[0]
 
-    def reset_offset(self, place: TopicPartition, offset: int, group: str = "group") -> None:
-        """An operator resets the group's offset."""
+    def reset_offset(
+        self, place: TopicPartition, offset: int, group: str = "group", metadata: str = ""
+    ) -> None:
+        """An operator resets the group's offset; another tool may leave metadata of its own."""
         self._history.add(self._kernel.now, Sought("", place, offset))
-        self._commits.set(group, place, offset)
+        self._commits.set(group, place, offset, metadata)
 
     # Trouble
 
