@@ -70,6 +70,7 @@ class Tenure:
     position: int | None = None
     # By offset: how its last run ended, None while it runs.
     outcomes: dict[int, str | None] = field(default_factory=dict[int, "str | None"])
+    acked_early: set[int] = field(default_factory=set[int])
     ended_at: dict[int, float] = field(default_factory=dict[int, float])
     # By offset: when it was settled, and how.
     settled: dict[int, tuple[float, str]] = field(default_factory=dict[int, tuple[float, str]])
@@ -146,8 +147,10 @@ class Partition:
         self.committed, self.kept = None, frozenset()
 
     def begins_at(self, offset: int) -> None:
-        """The group's first start, where that is not the log's."""
-        if self.origin is None:
+        """The group's first start, where that is not the log's; until it is committed the next start is the first."""
+        if not self.rules.starts_at_end or self.committed is not None:
+            return
+        if self.origin is None or self.origin < offset:
             self.origin = offset
             self.unsettled = {each for each in self.unsettled if each >= offset}
 

@@ -24,6 +24,10 @@ DRAIN_SHARE = 0.5
 """A stop spends a little more than half of its budget on waiting for handlers; a revoke at most half of the poll interval."""
 
 
+EARLY = "acked early"
+"""Acknowledged while its handler ran: finished with that, unless what it produced is refused; then it is tried again."""
+
+
 @final
 class Safety:
     """The part of the judge that knows records, order and commits."""
@@ -118,7 +122,8 @@ class Safety:
         tenure = member.tenures.get(entry.place)
         if tenure is None or tenure.closed:
             return
-        partition.begins_at(entry.offsets[0])
+        if tenure.position is None:
+            partition.begins_at(entry.offsets[0])
         if partition.rules.guarantee == "at_least_once" and not partition.unpromised:
             brought = set(entry.offsets)
             passed = [
@@ -172,7 +177,7 @@ class Safety:
             self._blame("L5", f"{what} again {now - tenure.ended_at[offset]:.4f} s after it failed")
 
     def _check_repeat(self, partition: Partition, tenure: Tenure, offset: int, what: str) -> None:
-        if offset in tenure.settled:
+        if tenure.settled.get(offset, (0.0, EARLY))[1] != EARLY:
             self._blame("S5", f"{what}, which it had finished in this assignment")
         elif offset in partition.settled and offset not in tenure.outcomes:
             if offset not in partition.may_repeat and not tenure.contested:
@@ -187,10 +192,12 @@ class Safety:
             run.tenure.runs.remove(run)
             run.tenure.outcomes[entry.offset] = entry.outcome
             run.tenure.ended_at[entry.offset] = now
+            if entry.offset in run.tenure.acked_early and entry.outcome == "returned":
+                run.tenure.acked_early.discard(entry.offset)
+                self._settle(run.tenure, entry.offset, EARLY, now)
 
     def settled(self, member: Member, entry: told.Settled, tenure: Tenure | None, now: float) -> None:
         """A record is finished, for the tenure that ran it: after that was over, for nobody, and it is handled again."""
-        partition = self._place(entry.place)
         if tenure is None:
             return
         if tenure.closed:
@@ -201,9 +208,18 @@ class Safety:
                     " for a partition that it had let go",
                 )
             return
-        tenure.settled.setdefault(entry.offset, (now, entry.how))
-        partition.settled.add(entry.offset)
-        partition.unsettled.discard(entry.offset)
+        if entry.how == "acked" and tenure.outcomes.get(entry.offset, "ended") is None:
+            tenure.acked_early.add(entry.offset)  # It is finished with its handler.
+        else:
+            self._settle(tenure, entry.offset, entry.how, now)
+
+    def _settle(self, tenure: Tenure, offset: int, how: str, now: float) -> None:
+        if tenure.closed:
+            return
+        partition = self._place(tenure.place)
+        tenure.settled.setdefault(offset, (now, how))
+        partition.settled.add(offset)
+        partition.unsettled.discard(offset)
 
     # Commits
 
@@ -249,7 +265,7 @@ class Safety:
         """S1 and S4 at what the coordinator wrote."""
         partition = self._place(entry.place)
         sent = None if member is None else self._sent(member, entry)
-        if entry.before is None:
+        if not any(tenure.fetched for tenure in partition.tenures):
             partition.begins_at(entry.offset)
         kept = self._map_of(entry.place, entry.offset, entry.metadata)
         self._land(partition, sent, now)
@@ -386,7 +402,7 @@ def _below(offsets: set[int], end: int) -> set[int]:
 
 def _too_late(tenure: Tenure, at: float, how: str, now: float) -> bool:
     """Whether a user's acknowledgement came when the last commit was being made: it is taken in later, or never."""
-    return how == "acked" and at >= min(tenure.sent_at, now - 0.05)
+    return how in ("acked", EARLY) and at >= min(tenure.sent_at, now - 0.05)
 
 
 def _name(place: TopicPartition) -> str:
