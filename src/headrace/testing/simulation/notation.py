@@ -100,11 +100,13 @@ def _read_one(name: str, change: Any, current: Any, where: str) -> Any:
     if name in LISTED:
         if not isinstance(change, list):
             raise ConfigError(where, change, "a list of objects")
-        return tuple(_changed(LISTED[name], each, where) for each in cast("list[Any]", change))
+        objects: list[Any] = change
+        return tuple(_changed(LISTED[name], each, where) for each in objects)
     if is_dataclass(current) or (name in UNSET and change is not None):
         return _changed(current if is_dataclass(current) else UNSET[name], change, where)
     if isinstance(change, list):
-        return tuple(cast("list[Any]", change))
+        items: list[Any] = change
+        return tuple(items)
     for kinds in (bool, int | float, str):
         if isinstance(current, kinds):
             right = isinstance(change, kinds) and isinstance(change, bool) == isinstance(current, bool)
