@@ -199,7 +199,7 @@ class _Judged:
         for name, places in self._racks.items():
             for owner, where in zip(self._after[name], places, strict=True):
                 rack = self._members[owner].rack if owner >= 0 else None
-                self.far += rack is not None and rack not in where
+                self.far += rack is not None and bool(where) and rack not in where
 
     def moves_least_if_uniform(self) -> int:
         """Closed form: of what it owned, a member keeps the floor of the average; and as many as may, one more."""
@@ -217,6 +217,7 @@ class _Judged:
         self, *, racks: bool
     ) -> tuple[list[tuple[int, ...]], list[Counter[int]], list[Counter[int]], dict[tuple[int, int], int]]:
         """Kinds of partitions: who may have them, who had how many, who has how many; and (kind, member) that are far."""
+        racks = racks and self._racks_count()
         number_of: dict[tuple[tuple[int, ...], frozenset[str] | None], int] = {}
         owned: defaultdict[int, Counter[int]] = defaultdict(Counter)
         held: defaultdict[int, Counter[int]] = defaultdict(Counter)
@@ -231,12 +232,23 @@ class _Judged:
         far = {
             (kind, member): total
             for (takers, where), kind in number_of.items()
-            if where is not None
+            if where
             for member in takers
             if self._members[member].rack not in {None, *where}
         }
         kinds = [takers for takers, _ in number_of]
         return kinds, [owned[k] for k in range(len(kinds))], [held[k] for k in range(len(kinds))], far
+
+    def _racks_count(self) -> bool:
+        """KIP-881: members and partitions share a rack, and some partition is not where all are."""
+        places = [
+            where
+            for name, size in self._sizes.items()
+            for where in self._racks.get(name, [frozenset()] * size)
+        ]
+        everywhere = frozenset(rack for where in places for rack in where)
+        shared = any(member.rack in everywhere for member in self._members)
+        return shared and any(where != everywhere for where in places)
 
     def _runs(
         self, name: str, *, racks: bool

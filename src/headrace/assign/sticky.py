@@ -130,7 +130,10 @@ def _fewest_moves(problem: Problem, kinds: Kinds, tolerance: int) -> list[dict[i
                 continue  # in no fairest plan: whoever owns such a partition must give it up
             for member in members_of[number]:
                 rack = problem.members[member].rack
-                far = kinds.racks is not None and rack is not None and rack not in kinds.racks[kind]
+                where = (
+                    kinds.racks[kind] if kinds.racks else None
+                )  # empty: nobody knows, so it is far from none
+                far = bool(where) and rack is not None and rack not in where
                 price = problem.partitions + 1 if far else 0  # more than all moves together
                 flow.join(kind, member, kept=owned.get(member, 0), price=price)
     for member, number in enumerate(problem.class_of):

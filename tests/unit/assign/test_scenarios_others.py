@@ -283,3 +283,10 @@ def test_f10_racks_do_not_unbalance() -> None:
     assert (back.loads, back.proof.far, back.moves) == ("4/4", 3, 4)
     blind = plan_of({"t": topic}, group, strategy=Sticky(racks=False))
     assert blind.loads == "4/4"
+
+
+def test_unknown_racks_are_far_from_nobody() -> None:
+    """Found by Hypothesis: a member without rack was preferred for a partition of which no rack is known."""
+    group = [Member("m0", ["t"], Claim({"t": [0]}), rack="r1"), Member("m1", ["t"])]
+    for topic in (Topic(1, racks=[[]]), Topic(1, racks=[["elsewhere"]])):
+        assert plan_of({"t": topic}, group, racks=True).owns("m0", "t-0")
