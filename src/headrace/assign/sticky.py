@@ -131,8 +131,8 @@ def _fewest_moves(problem: Problem, kinds: Kinds, tolerance: int) -> list[dict[i
             for member in members_of[number]:
                 rack = problem.members[member].rack
                 where = (
-                    kinds.racks[kind] if kinds.racks else None
-                )  # empty: nobody knows, so it is far from none
+                    kinds.racks[kind] if kinds.racks else frozenset[str]()
+                )  # empty: not known, far from nobody
                 far = bool(where) and rack is not None and rack not in where
                 price = problem.partitions + 1 if far else 0  # more than all moves together
                 flow.join(kind, member, kept=owned.get(member, 0), price=price)
