@@ -215,8 +215,11 @@ class ThreadWorker:
                 self._work.deliver(tally.finished(self._work.subscription))
 
     def _take_on(self, chunk: ThreadChunk) -> None:
-        chunk.started_at = self._work.clock()
-        chunk.worker = self
+        with chunk.lock:
+            if chunk.worker is not None or chunk not in self._outstanding:
+                return  # Queued again for a thread that died, and taken by another already.
+            chunk.started_at = self._work.clock()
+            chunk.worker = self
         wall, cpu = perf_counter(), thread_time()
         tally = Tally()
         try:

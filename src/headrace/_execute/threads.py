@@ -180,9 +180,14 @@ class ThreadExecutor:
 
     def _bury_dead(self) -> None:
         """A thread that ended by itself, as by an exception thrown into it from outside, must not keep its place or its list."""
-        for worker in [worker for worker in self._workers if worker.dead]:
+        dead = [worker for worker in self._workers if worker.dead]
+        for worker in dead:
             self._workers.remove(worker)
             worker.bury()
+        if dead:  # One of them may have died with a list taken from the queue and not begun.
+            for chunk in list(self._outstanding):
+                if chunk.worker is None:
+                    self._queue.put(chunk)
 
     def _displace(self) -> bool:
         """Take one thread that a stale handler holds out of the pool: it ends with that handler."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from headrace.config import OnStall, Timeouts
 
 LOOK_S = 1.0
-STOP_GRACE_S = 5.0
+STOP_GRACE_S = 3.0
 """How far beyond its budget a stop may be before the owner is given up: its own waits are all bounded by the budget."""
 
 

@@ -199,3 +199,34 @@ def test_nothing_is_made_until_something_is_produced() -> None:
     producer = make("127.0.0.1:1")
     assert threading.active_count() == before
     assert producer.close(1.0) == 0
+
+
+def test_a_producer_that_breaks_is_made_anew_and_leaves_nobody_waiting(
+    broker: MockBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever its thread raises: what was open fails for the moment, once, and what comes next is delivered."""
+    producer, answers = make(broker.bootstrap_servers), Answers()
+    producer.produce("other", b"before", None, [], None, answers.of(0))
+    answers.wait_for(1)
+    serve, broken = KafkaProducer._serve, threading.Event()
+
+    def breaks_once(client: object, timeout_s: float) -> bool:
+        if not broken.is_set():
+            broken.set()
+            raise SystemExit(7)
+        return serve(client, timeout_s)  # type: ignore[arg-type] # as it came
+
+    broker.round_trip(0.3)
+    monkeypatch.setattr(KafkaProducer, "_serve", staticmethod(breaks_once))
+    producer.produce("other", b"while", None, [], None, answers.of(1))
+    answers.wait_for(2)
+    broker.round_trip(0.0)
+    (failure,) = answers.failures
+    assert isinstance(failure, ProduceFailed)
+    assert not failure.permanent
+    producer.produce("other", b"after", None, [], None, answers.of(2))
+    answers.wait_for(3)
+    assert producer.close(WAIT_S) == 0
+    assert answers.counts == {0: 1, 1: 1, 2: 1}
+    assert len(answers.failures) == 1
+    assert "made anew" in caplog.text
