@@ -56,7 +56,10 @@ def simulate(
     same seed plays the same, byte for byte. Needs the extra headrace[simulation]. Exit code 1 if a promise was broken.
     """
     try:
-        from headrace.testing.simulation import notation  # noqa: PLC0415 - needs an extra, and takes its time
+        # All that an extra brings is asked for here: what plays and shrinks is loaded later.
+        import greenlet  # noqa: F401, PLC0415 - see above
+
+        from headrace.testing.simulation import notation  # noqa: PLC0415 - takes its time
     except ModuleNotFoundError as error:
         if error.name != "greenlet":
             raise
@@ -71,7 +74,12 @@ def simulate(
 
 
 def _text_of(scenario: str) -> str:
-    return Path(scenario[1:]).read_text(encoding="utf-8") if scenario.startswith("@") else scenario
+    if not scenario.startswith("@"):
+        return scenario
+    try:
+        return Path(scenario[1:]).read_text(encoding="utf-8")
+    except OSError as error:
+        raise Unusable(f"--scenario {scenario}: {error.strerror}") from error
 
 
 def _range_of(seeds: str) -> tuple[int, int]:

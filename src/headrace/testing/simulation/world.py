@@ -55,7 +55,7 @@ class World:
     """One scenario at play."""
 
     def __init__(self, scenario: Scenario, choices: Choices | None = None) -> None:
-        self.scenario = scenario
+        self.scenario = self._told = scenario
         self.kernel = Kernel(choices or Seeded(scenario.seed ^ scenario.chance << 64))
         self.kernel.preempt_with(scenario.preemption)
         self.judge = Judge(_rules(scenario), _bounds(scenario))
@@ -87,7 +87,7 @@ class World:
         finally:
             self.kernel.end()
         return Outcome(
-            self.scenario, tuple(self.judge.violations), self.kernel.steps, self.kernel.now, self.history
+            self._told, tuple(self.judge.violations), self.kernel.steps, self.kernel.now, self.history
         )
 
     # Phases
