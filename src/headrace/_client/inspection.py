@@ -40,6 +40,14 @@ class GroupState:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupOwners:
+    """For each member id, the partitions it owns by topic; and the assignor that the members agreed on."""
+
+    assignor: str
+    owned: dict[str, dict[str, list[int]]]
+
+
+@dataclass(frozen=True, slots=True)
 class TopicState:
     """A topic's partitions: how many, how many have no leader, and the fewest replicas and in-sync replicas of any."""
 
@@ -80,6 +88,22 @@ class Inspector:
             for m in found.members
         )
         return GroupState(found.state.name, found.type.name.lower(), found.partition_assignor or "", members)
+
+    def owners(self, group_id: str, timeout_s: float) -> GroupOwners:
+        """Who owns what now. Raises `KafkaException` and `TimeoutError`. One that does not exist has no members."""
+        future = self._client.describe_consumer_groups([group_id], request_timeout=timeout_s)[group_id]
+        try:
+            found = future.result(timeout_s + 1.0)
+        except KafkaException as exception:
+            if error_of(exception).name() == "GROUP_ID_NOT_FOUND":
+                return GroupOwners("", {})
+            raise
+        owned: dict[str, dict[str, list[int]]] = {}
+        for member in found.members:
+            mine = owned.setdefault(member.member_id, {})
+            for one in member.assignment.topic_partitions if member.assignment else ():
+                mine.setdefault(one.topic, []).append(one.partition)
+        return GroupOwners(found.partition_assignor or "", owned)
 
     def topics(self, timeout_s: float) -> dict[str, TopicState]:
         """Every topic that we may see; none if no broker answers."""

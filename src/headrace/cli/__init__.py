@@ -1,4 +1,4 @@
-"""The command line: `headrace run`, `demo`, `failures`, `rehearse`, `simulate`, `produce`, `tail`, `lag`, `dead-letters`, `doctor`, `version`.
+"""The command line: `headrace run`, `demo`, `failures`, `rehearse`, `simulate`, `produce`, `tail`, `lag`, `plan`, `dead-letters`, `doctor`, `version`.
 
 Decides nothing about Kafka: every command calls what the library offers. Invariant: an error is one line on stderr and
 an exit code of `exits`, whatever raised it; a traceback appears with `--debug`, or for a bug of ours.
@@ -22,6 +22,7 @@ from headrace.cli.exits import Exit, epilog, exit_of
 from headrace.cli.failures import failures
 from headrace.cli.interrupts import interruptible
 from headrace.cli.lag import lag
+from headrace.cli.plan import plan
 from headrace.cli.produce import produce
 from headrace.cli.rehearse import rehearse
 from headrace.cli.run import run
@@ -83,7 +84,7 @@ def command_line() -> typer.Typer:
         failures,
         rehearse,
     ]  # these see to interrupts themselves
-    commands += [interruptible(produce), interruptible(tail), interruptible(lag)]
+    commands += [interruptible(produce), interruptible(tail), interruptible(lag), interruptible(plan)]
     commands += [interruptible(doctor), interruptible(version), simulate]
     for command in commands:
         line.command(epilog=epilog())(command)
