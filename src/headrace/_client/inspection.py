@@ -89,15 +89,15 @@ class Inspector:
         )
         return GroupState(found.state.name, found.type.name.lower(), found.partition_assignor or "", members)
 
-    def owners(self, group_id: str, timeout_s: float) -> GroupOwners:
-        """Who owns what now. Raises `KafkaException` and `TimeoutError`. One that does not exist has no members."""
+    def owners(self, group_id: str, timeout_s: float) -> GroupOwners | None:
+        """Who owns what now; None if the broker cannot or will not say. A group that does not exist has no members."""
         future = self._client.describe_consumer_groups([group_id], request_timeout=timeout_s)[group_id]
         try:
             found = future.result(timeout_s + 1.0)
         except KafkaException as exception:
-            if error_of(exception).name() == "GROUP_ID_NOT_FOUND":
-                return GroupOwners("", {})
-            raise
+            return GroupOwners("", {}) if error_of(exception).name() == "GROUP_ID_NOT_FOUND" else None
+        except TimeoutError:
+            return None
         owned: dict[str, dict[str, list[int]]] = {}
         for member in found.members:
             mine = owned.setdefault(member.member_id, {})

@@ -92,17 +92,16 @@ def plan(
 
 def _from_broker(group: str, settings: Any, timeout_s: float) -> tuple[str, Situation, list[str]]:
     """The group as its coordinator describes it. Subscriptions are not told: each member counts as reading what all do."""
-    from confluent_kafka import KafkaException  # noqa: PLC0415 - loads the client library
-
-    from headrace._client.inspection import Inspector  # noqa: PLC0415 - the same
+    from headrace._client.inspection import Inspector  # noqa: PLC0415 - loads the client library
     from headrace.assign import Claim, Member  # noqa: PLC0415 - with it
     from headrace.assign.forecast import Situation  # noqa: PLC0415 - with it
 
     inspector = Inspector(settings)
-    try:
-        found = inspector.owners(group, timeout_s)
-    except (KafkaException, TimeoutError) as error:
-        raise Unusable(f"group {group} cannot be described: {error}") from error
+    found = inspector.owners(group, timeout_s)
+    if found is None:
+        raise Unusable(
+            f"no broker described group {group} within {timeout_s:g} s: check address, network and rights"
+        )
     if not found.owned:
         raise Unusable(f"group {group} has no members; plan from a file with --from")
     named = sorted({topic for owned in found.owned.values() for topic in owned})

@@ -102,3 +102,8 @@ def test_files_that_are_no_group(text: str, tmp_path: Path, capsys: pytest.Captu
     path.write_text(text, encoding="utf-8")
     assert execute(["plan", "--from", str(path)]) is Exit.USAGE
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_broker_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["plan", "billing", "-b", "127.0.0.1:1", "--timeout", "0.2"]) is Exit.USAGE
+    assert "no broker described group billing" in capsys.readouterr().err
