@@ -131,6 +131,7 @@ class VitalSigns:
     def read(self, now: float) -> Vitals:
         """All of it, as one value."""
         engine, waiting = self._engine, self._beginnings.waiting
+        uncommitted_since = self._uncommitted(now)
         if not waiting:
             self._starts_since = None
         elif self._starts_since is None:
@@ -142,8 +143,9 @@ class VitalSigns:
             joined=self._joined,
             hung=self.hung,
             stalls=self.stalls,
-            refused=engine.refusals(),
-            uncommitted_since=self._uncommitted(now),
+            # An episode of partitions that went, with nothing left to commit, is nobody's concern any more.
+            refused=engine.refusals() if uncommitted_since is not None else None,
+            uncommitted_since=uncommitted_since,
             starts=tuple(sorted(waiting)),
             starts_since=self._starts_since,
             rebalance_since=self._rebalance_since,

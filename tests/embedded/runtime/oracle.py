@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from headrace import App
+    from headrace import App, Record
     from headrace.testing.broker import MockBroker
 
 GROUP = "billing"
@@ -73,10 +73,24 @@ class Group:
         self.apps.append(app)
         return app
 
-    def start(self, commit_every_s: float = 0.05, **settings: Any) -> App:
-        """One more member."""
+    def start(
+        self,
+        commit_every_s: float = 0.05,
+        ack: Literal["on_return", "manual"] = "on_return",
+        before: Callable[[], object] = lambda: None,
+        **settings: Any,
+    ) -> App:
+        """One more member. Its handlers call `before`, remember the record, and acknowledge it if they must."""
         app = self.make(commit_every_s, **settings)
-        app.subscribe("orders")(self.seen.handler(f"app-{len(self.apps)}"))
+        remember = self.seen.handler(f"app-{len(self.apps)}")
+
+        def handle(record: Record[Any, Any]) -> None:
+            before()
+            remember(record)
+            if ack == "manual":
+                record.ack()
+
+        app.subscribe("orders", ack=ack)(handle)
         app.start()
         return app
 

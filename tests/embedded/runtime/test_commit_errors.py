@@ -7,6 +7,7 @@ stop, everything is handled and committed. Judged by the handlers' own list and 
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,11 +20,14 @@ from headrace.testing.broker import MockBroker
 from tests.embedded.runtime.oracle import Group
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from headrace import App
     from tests.embedded.runtime.conftest import Outcome
 
 Times = Literal["once", "persistently"]
-Phase = Literal["run", "revoke", "assign", "stop"]
+Phase = Literal["run", "drain", "revoke", "assign", "stop"]
+Ack = Literal["on_return", "manual"]
 Protocol = Literal["classic", "consumer"]
 
 GOES_ON = [
@@ -68,6 +72,7 @@ RETRIED_AT_ONCE = {
 NO_MEMBER = {"ILLEGAL_GENERATION", "UNKNOWN_MEMBER_ID"}
 """Refusals after which a classic member has lost its partitions and joins anew: while they last, nothing goes on."""
 MANY = 1000
+DRAIN_S = 1.0
 STOP_S = 6.0
 
 
@@ -79,20 +84,23 @@ class Case:
     times: Times
     phase: Phase
     protocol: Protocol = "classic"
+    ack: Ack = "on_return"
 
     def __str__(self) -> str:
-        return f"{self.phase}-{self.times}-{self.code}-{self.protocol}"
+        return f"{self.phase}-{self.times}-{self.code}-{self.protocol}-{self.ack}"
 
 
 CODES: dict[Protocol, list[str]] = {"classic": [*GOES_ON, *STOPS], "consumer": GOES_ON_UNDER_KIP848}
 TIMES: list[Times] = ["once", "persistently"]
-PHASES: list[Phase] = ["run", "assign", "stop", "revoke"]
+PHASES: list[Phase] = ["run", "assign", "stop", "revoke", "drain"]
+ACKS: list[Ack] = ["on_return", "manual"]
 CASES = [
-    Case(code, times, phase, protocol)
+    Case(code, times, phase, protocol, ack)
     for times in TIMES
     for phase in PHASES
     for protocol, codes in CODES.items()
     for code in codes
+    for ack in ACKS
 ]
 
 
@@ -107,9 +115,25 @@ def run_case(case: Case) -> None:
     """Run one cell; raises what was wrong."""
     with MockBroker(topics={"orders": 2}) as broker, Group(broker, case.protocol, STOP_S) as group:
         scene = Scene(case, group)
-        {"run": scene.run, "assign": scene.assign, "stop": scene.stop, "revoke": scene.revoke}[case.phase]()
+        {
+            "run": scene.run,
+            "assign": scene.assign,
+            "stop": scene.stop,
+            "revoke": scene.revoke,
+            "drain": scene.drain,
+        }[case.phase]()
         scene.relent()
         group.finish()
+
+
+def reasons(app: App) -> set[str]:
+    """What health names now."""
+    return {reason.name for reason in app.health().reasons}
+
+
+def in_flight(app: App) -> int:
+    """Records that handlers are on."""
+    return sum(partition.in_flight for partition in app.snapshot().engine.partitions)
 
 
 class Scene:
@@ -133,8 +157,12 @@ class Scene:
                 self.meet_errors()
                 group.produce(20)
                 group.eventually(group.all_handled, "consumption with refused commits")
+                if self.case.code not in NO_MEMBER:
+                    group.eventually(lambda: "commits_refused" in reasons(app), "health that says so")
+                assert app.health().live
                 self.relent()
             group.eventually(group.all_committed, "the commit")
+            group.eventually(lambda: app.health().verdict == "ok", "health")
         self.end_of(app)
 
     def assign(self) -> None:
@@ -181,11 +209,37 @@ class Scene:
         for app in (first, second):
             self.end_of(app)
 
-    def start(self, commit_every_s: float = 0.05) -> App:
+    def drain(self) -> None:
+        """Errors while handlers of partitions that go are let end: what they finish is not taken for committed."""
+        group, go_on, waits = self.group, threading.Event(), threading.Event()
+
+        def wait() -> None:
+            if waits.is_set():
+                go_on.wait(DRAIN_S)
+
+        group.produce(20)
+        first = self.start(before=wait)
+        group.eventually(group.all_committed, "the first commit")
+        waits.set()
+        group.produce(1)
+        group.eventually(lambda: group.seen.running["all"] or in_flight(first), "running handlers")
+        self.inject()
+        second = self.start()
+        go_on.set()
+        if self.case.code not in STOPS:
+            group.eventually(lambda: group.each_has(1, first, second), "the rebalance")
+        group.produce(10)
+        if self.case.times == "persistently":
+            self.meet_errors(1)
+            self.relent()
+        for app in (first, second):
+            self.end_of(app)
+
+    def start(self, commit_every_s: float = 0.05, before: Callable[[], object] = lambda: None) -> App:
         """One more member: static where the error is one of static members."""
         # Any other that is told so never ends to close: librdkafka then turns in circles for ever.
         static = f"member-{len(self.group.apps)}" if self.case.code == "FENCED_INSTANCE_ID" else None
-        return self.group.start(commit_every_s, instance_id=static)
+        return self.group.start(commit_every_s, self.case.ack, before, instance_id=static)
 
     def inject(self) -> None:
         """Refuse the next commit, or all."""

@@ -168,6 +168,15 @@ def test_refused_commits_are_a_reason_from_the_first_one_on() -> None:
         stage.green()
 
 
+def test_refusals_of_partitions_that_went_are_no_reason_any_more() -> None:
+    with playing(nothing) as stage:
+        stage.client.inner.refuse_commits(*["COORDINATOR_NOT_AVAILABLE"] * 1000)
+        stage.produce()
+        stage.red("commits_refused")
+        stage.client.inner.lose(("orders", 0))
+        stage.until(lambda: "commits_refused" not in stage.reasons())
+
+
 def test_commits_that_stay_refused_are_overdue_and_consumption_goes_on() -> None:
     seen: list[Any] = []
     with playing(seen.append) as stage:
