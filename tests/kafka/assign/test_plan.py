@@ -33,7 +33,7 @@ def test_a_live_group_is_read_and_planned(
         told = json.loads(capsys.readouterr().out)
         assert told["assignor"] == "cooperative-sticky"
         assert len(told["handovers"]) == 3
-        moved = {one["partition"] for one in told["handovers"]}
+        moved = frozenset(int(one["partition"]) for one in told["handovers"])
         second = KafkaPython(kafka, group_id, topic, "cooperative-sticky")
         try:
             while second.owned() != moved:
