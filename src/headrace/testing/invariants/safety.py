@@ -25,7 +25,7 @@ DRAIN_SHARE = 0.5
 
 
 EARLY = "acked early"
-"""Acknowledged while its handler ran: finished with that, unless what it produced is refused; then it is tried again."""
+"""Acknowledged while its handler ran: finished with that, however it ends, unless what it produced is refused."""
 
 
 @final
@@ -192,7 +192,7 @@ class Safety:
             run.tenure.runs.remove(run)
             run.tenure.outcomes[entry.offset] = entry.outcome
             run.tenure.ended_at[entry.offset] = now
-            if entry.offset in run.tenure.acked_early and entry.outcome == "returned":
+            if entry.offset in run.tenure.acked_early:
                 run.tenure.acked_early.discard(entry.offset)
                 self._settle(run.tenure, entry.offset, EARLY, now)
 
