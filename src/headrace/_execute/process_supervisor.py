@@ -230,10 +230,12 @@ class Supervisor:
             )
             slot.restart_at = time.monotonic() + backoff_s
         link.release()
+        if self.end_at is not None:
+            return  # We ended it, perhaps while it was starting: that says nothing about the handler.
         if link.broken is not None:
             what = f"a worker process could not start: {type(link.broken).__name__}: {link.broken}"
             self._report_broken(HandlerError(self._settings.name, what), link.broken)
-        elif starting and self.end_at is None:
+        elif starting:
             self._count_start_death(exit_code)
 
     def _count_start_death(self, exit_code: int | None) -> None:

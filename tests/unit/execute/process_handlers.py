@@ -130,6 +130,11 @@ def broken_resource() -> Any:
     raise ConnectionError("no database")
 
 
+def slow_resource() -> Any:
+    """A resource that takes its time."""
+    time.sleep(30)
+
+
 def dying_resource() -> Any:
     """Ends the worker before it is ready, as a crash in a C library would."""
     os._exit(7)

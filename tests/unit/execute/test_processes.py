@@ -227,6 +227,15 @@ def test_a_worker_that_always_dies_is_replaced_each_time(rig: Callable[..., Rig]
     assert not made.broken
 
 
+def test_a_worker_that_is_ended_while_it_starts_says_nothing_of_the_handler(rig: Callable[..., Rig]) -> None:
+    """Seen on a loaded machine: a stop in the first second ended the app with `WorkersFailed`."""
+    made = rig(resource=handlers.slow_resource)
+    made.executor.submit(records(""))
+    time.sleep(0.5)  # Long enough to be within the resource, usually: before it, nothing can go wrong.
+    made.executor.close(2.0)
+    assert not made.broken
+
+
 @pytest.mark.parametrize("resource", [handlers.broken_resource, handlers.dying_resource])
 def test_workers_that_cannot_start_are_reported_once(rig: Callable[..., Rig], resource: Any) -> None:
     made = rig(resource=resource)
