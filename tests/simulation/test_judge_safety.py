@@ -29,6 +29,16 @@ def begun(count: int = 3, keys: str = "", rules: TopicRules | None = None) -> St
     return Story(rules).log(count, keys).member().fetch(*range(count))
 
 
+def mapped() -> Story:
+    """Record 0 runs, 1 is finished and in the map of a commit."""
+    return begun(3, "abc").start(0).handle(1, key="b").commit(0, None, "m", offset_map(0, "01"))
+
+
+def sought(to: int) -> Story:
+    """The user has moved the partition, and no commit says so yet."""
+    return begun().add(told.SeekWanted("m", T0)).add(told.Sought("m", T0, to))
+
+
 MANY = TopicRules(order_by="none")
 ONCE = TopicRules(guarantee="at_most_once")
 LOOSE = TopicRules(guarantee="none")
@@ -212,6 +222,22 @@ BROKEN: dict[str, tuple[str, Callable[[], Story]]] = {
         "S5",
         lambda: begun().start(0).add(told.StopAsked("m")).wait(1).revoke(closing=True),
     ),
+    "a commit leaves out of its map what was confirmed": (
+        "S5",
+        lambda: mapped().handle(2, key="c").commit(0, 0),
+    ),
+    "a user's seek forward is committed, and more than that": (
+        "S2",
+        lambda: begun().add(told.SeekWanted("m", T0)).add(told.Sought("m", T0, 1)).commit(2),
+    ),
+    "records behind a seek that was forgotten are passed over": (
+        "S2",
+        lambda: sought(2).lose().member("n").fetch(2, name="n"),
+    ),
+    "a group that began at the end passes over what came after its first commit": (
+        "S2",
+        lambda: Story(LATEST).log(3).member().commit(1).kill().member("n").fetch(2, name="n"),
+    ),
     "a record is started twice, at most once": (
         "S5",
         lambda: begun(rules=ONCE).commit(3).start(0).ends(0).start(0, attempt=2),
@@ -371,6 +397,57 @@ LAWFUL: dict[str, Callable[[], Story]] = {
         .assign()
         .fetch(0)
         .handle(0)
+    ),
+    "a map that a broker refused may be left out, and its records come again": lambda: (
+        mapped()
+        .handle(2, key="c")
+        .send(0)
+        .answer(0, "OFFSET_METADATA_TOO_LARGE")
+        .commit(0, 0)
+        .kill()
+        .member("n")
+        .fetch(0, 1, 2, name="n")
+        .start(1, "n", "b")
+    ),
+    "a record that compaction removed need not be in a map": lambda: (
+        mapped().add(told.Removed(T0, 0, 1)).handle(2, key="c").commit(0, 0, "m", offset_map(0, "001"))
+    ),
+    "a guest of the group owns what a member believes to own": lambda: (
+        begun().handle(0).add(told.Assigned("guest", (T0,))).start(1).lose()
+    ),
+    "a member hears late that it owns what another owns since": lambda: (
+        begun().member("n").fetch(0, 1, 2, name="n").handle(0, name="n").handle(0).commit(1)
+    ),
+    "a seek is forgotten with the member that made it": lambda: (
+        sought(2).lose().member("n").fetch(0, name="n").start(0, "n")
+    ),
+    "a seek back is forgotten with the member that made it": lambda: (
+        begun()
+        .handle(0, 1)
+        .commit(2)
+        .add(told.SeekWanted("m", T0))
+        .add(told.Sought("m", T0, 0))
+        .lose()
+        .member("n")
+        .fetch(2, name="n")
+    ),
+    "a seek that was forgotten was written after all": lambda: (
+        sought(2).send(2).kill().apply(2).member("n").fetch(2, name="n").start(2, "n")
+    ),
+    "the same is committed again while it is on its way": lambda: (
+        begun().handle(0).send(1).send(1, in_flight=2)
+    ),
+    "an early acknowledgement counts when its handler has ended, however it ended": lambda: (
+        begun().start(0).settle(0, "acked").ends(0, "raised").start(1)
+    ),
+    "an acknowledged record whose output was refused is tried again": lambda: (
+        begun().start(0).settle(0, "acked").ends(0).start(0, attempt=2)
+    ),
+    "a group that has committed nothing yet begins at the end again": lambda: (
+        Story(LATEST).log(3).member().kill().member("n").commit(2, name="n").fetch(2, name="n")
+    ),
+    "a record without a key comes again while it still runs here": lambda: (
+        Story(MANY).log(1).member().fetch(0).start(0).revoke(took_s=10).assign().fetch(0).start(0)
     ),
     "a clean revoke": lambda: begun().handle(0).revoke_begins().send(1).apply(1).revoke_ends(),
     "a connection that broke is closed": lambda: begun().start(0).revoke(closing=True),
