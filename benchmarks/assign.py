@@ -1,4 +1,4 @@
-"""Time and judge assignment: `python benchmarks/assign.py [--peers] [--large]`.
+"""Time and judge assignment: `python benchmarks/assign.py [--peers] [--large] [--fuzz N]`.
 
 Each size: a fresh plan, one after a member left, and one after a member joined; wall time of the strategy, and of making
 the form that clients take. Quality is that of the certificate: imbalance, and moves above the fewest. `--peers` runs the
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import logging
 import multiprocessing
 import random
 import resource
@@ -246,13 +247,57 @@ def large_memory() -> None:
     print(f"1 million partitions, 2,000 members, fresh and after one left: peak memory {peak:.0f} MiB")
 
 
+def fuzz(assignors: list[Any], groups: int) -> None:
+    """Groups in which one member comes back with other topics, and claims whatever it likes at an older generation."""
+    chance = random.Random(11)  # noqa: S311  # for groups, not for secrets
+    found = {
+        one.name: dict.fromkeys(("invalid", "raised", "not fairest", "moves over the fewest"), 0)
+        for one in assignors
+    }
+    for _ in range(groups):
+        topics = {f"t{n}": chance.randint(1, 6) for n in range(chance.randint(2, 5))}
+
+        def some(topics: dict[str, int] = topics) -> list[str]:
+            return chance.sample(sorted(topics), chance.randint(1, len(topics)))
+
+        members = [Member(f"m{n}", some()) for n in range(chance.randint(2, 7))]
+        members = claiming(members, OfHeadrace()(members, topics))
+        stale = {topic: chance.sample(range(size), chance.randint(0, size)) for topic, size in topics.items()}
+        zombie = chance.randrange(len(members))
+        members[zombie] = Member(members[zombie].id, some(), Claim({t: p for t, p in stale.items() if p}, 0))
+        for one in assignors:
+            try:
+                owned = one(members, topics)
+            except Exception:  # noqa: BLE001 - counted, whatever it is
+                found[one.name]["raised"] += 1
+                continue
+            proof = certify(as_plan(members, topics, owned), members, topics)
+            found[one.name]["invalid"] += not proof.valid
+            found[one.name]["not fairest"] += proof.valid and not proof.fairest
+            found[one.name]["moves over the fewest"] += proof.moves - (
+                proof.moves if proof.minimum is None else proof.minimum
+            )
+    for name, counts in found.items():
+        print(
+            f"{groups} groups with a stale claim, {name}: "
+            + ", ".join(f"{what} {n}" for what, n in counts.items())
+        )
+
+
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--peers", action="store_true")
     asked.add_argument("--large", action="store_true")
     asked.add_argument("--limit", type=float, default=90, help="seconds for one plan of a peer")
+    asked.add_argument(
+        "--fuzz", type=int, default=0, help="so many small groups with a stale claim; nothing else"
+    )
     given = asked.parse_args()
     peers = [OfAiokafka(), OfKafkaPython()] if given.peers else []
+    if given.fuzz:
+        logging.disable(logging.CRITICAL)  # the peers tell of each double claim
+        fuzz([OfHeadrace(), *peers], given.fuzz)
+        return
     for size in (*SMALL, *DIFFERING):
         compare(size, peers, given.limit)
     if given.large:
