@@ -56,6 +56,7 @@ class Aiokafka:
         self.assignor = ours_for_aiokafka.Sticky()
         self._settings = (bootstrap, group, topic)
         self._owned: frozenset[int] = frozenset()  # the loop's thread writes, tests read
+        self.generation = -1  # the broker's, as the client was told it; the same
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._consume()), daemon=True)
         self._thread.start()
@@ -72,9 +73,11 @@ class Aiokafka:
         )
         self.assignor.bind(consumer)
         await consumer.start()
+        coordinator: Any = consumer._coordinator
         try:
             while not self._stopping.is_set():
                 await consumer.getmany(timeout_ms=50)
+                self.generation = coordinator.generation
                 self._owned = frozenset(one.partition for one in consumer.assignment())
         finally:
             await consumer.stop()

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kafka.assign.members import CLIENTS, GroupMember, Java
+from headrace.assign import wire
+from tests.kafka.assign.members import CLIENTS, Aiokafka, GroupMember, Java
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,3 +80,24 @@ def test_members_of_several_clients_agree(
         members[0].stop()
         rest = settled(members[1:], [6, 6])
         assert moved(three[1:], rest) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+def test_a_bound_member_of_aiokafka_claims_the_brokers_generation(
+    kafka: str, topics: Topics, group_id: str
+) -> None:
+    """aiokafka does not tell it; claims of its own assignor are always of generation -1."""
+    topic = topics.create(partitions=PARTITIONS)
+    with ExitStack() as stack:
+        members: list[Aiokafka] = []
+        for joined in (1, 2):
+            member = Aiokafka(kafka, group_id, topic, "sticky")
+            stack.callback(member.stop)
+            members.append(member)
+            settled(members, [PARTITIONS // joined] * joined)
+        for one in members:
+            said = wire.decode_subscription(one.assignor.metadata([topic]))
+            claim = wire.decode_sticky(said.user_data)
+            assert claim.generation == one.generation >= 2
+            assert frozenset(claim.owned[topic]) == one.owned()
