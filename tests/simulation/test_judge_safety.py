@@ -67,6 +67,20 @@ BROKEN: dict[str, tuple[str, Callable[[], Story]]] = {
             .commit(2)
         ),
     ),
+    "a dead letter of an earlier assignment is taken for this one's": (
+        "S1",
+        lambda: (
+            begun()
+            .start(0)
+            .ends(0, "rejected")
+            .add(told.DeadLetterSent("m", T0, 0))
+            .lose()
+            .assign()
+            .fetch(0)
+            .settle(0, "dead_lettered", run=0)
+            .commit(1)
+        ),
+    ),
     "a record starts before its commit, at most once": (
         "S1",
         lambda: begun(rules=ONCE).start(0),
@@ -417,6 +431,28 @@ LAWFUL: dict[str, Callable[[], Story]] = {
     ),
     "a member hears late that it owns what another owns since": lambda: (
         begun().member("n").fetch(0, 1, 2, name="n").handle(0, name="n").handle(0).commit(1)
+    ),
+    "an older commit lands after the last one of a revoke": lambda: (
+        begun()
+        .handle(0)
+        .send(1)
+        .handle(1)
+        .revoke_begins()
+        .send(2, in_flight=2)
+        .revoke_ends()
+        .apply(2)
+        .apply(1, 2)
+    ),
+    "a dead letter of an earlier assignment arrives": lambda: (
+        begun()
+        .start(0)
+        .ends(0, "rejected")
+        .add(told.DeadLetterSent("m", T0, 0))
+        .lose()
+        .assign()
+        .fetch(0)
+        .settle(0, "dead_lettered", run=0)
+        .start(0)
     ),
     "a seek is forgotten with the member that made it": lambda: (
         sought(2).lose().member("n").fetch(0, name="n").start(0, "n")

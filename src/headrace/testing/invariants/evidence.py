@@ -27,6 +27,7 @@ class Run:
     member: str
     tenure: Tenure
     offset: int
+    key: bytes | None
     number: int
     outlived: bool = False
     """Its tenure is over: who owns the partition now need not wait for it."""
@@ -41,6 +42,8 @@ class SentCommit:
     tenures: dict[TopicPartition, Tenure]
     offsets: dict[TopicPartition, tuple[int, str]]
     answered: bool = False
+    # The last commit of a revoke was sent before this one was answered.
+    overtaken: bool = False
 
 
 @final
@@ -248,6 +251,10 @@ class Member:
     # By run and partition: the assignment in which it was handed to its handler.
     ran: dict[tuple[int, TopicPartition], Tenure] = field(
         default_factory=dict[tuple[int, "TopicPartition"], Tenure]
+    )
+    # Dead letters on their way, oldest first: of which assignment's tries.
+    letters: dict[tuple[TopicPartition, int], list[Tenure]] = field(
+        default_factory=dict[tuple["TopicPartition", int], list[Tenure]]
     )
     commits: list[SentCommit] = field(default_factory=list[SentCommit])
     stop_at: float | None = None

@@ -36,7 +36,9 @@ def _in_the_way(
     if lane is None:
         # Without a key there is no order; only one assignment does not try one record twice at once.
         return run.offset == entry.offset and run.tenure is tenure
-    if run.offset != entry.offset and partition.lane_at(run.offset) != lane:
+    if (
+        run.offset != entry.offset and partition.lane(run.key) != lane
+    ):  # not the log's key: it may be made anew
         return False
     return run.member == tenure.member or not (run.outlived or run.tenure.contested or tenure.contested)
 

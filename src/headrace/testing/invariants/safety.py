@@ -163,7 +163,7 @@ class Safety:
         self._check_pause(partition, tenure, entry.offset, what, now)
         partition.started.add(entry.offset)
         tenure.outcomes[entry.offset] = None
-        run = Run(member.name, tenure, entry.offset, entry.run)
+        run = Run(member.name, tenure, entry.offset, entry.key, entry.run)
         member.runs[entry.place, entry.offset] = run
         member.ran[entry.run, entry.place] = tenure
         tenure.runs.append(run)
@@ -244,6 +244,9 @@ class Safety:
 
     def _check_alone(self, member: Member, sent: SentCommit, in_flight: int) -> None:
         """What says the same may be sent again, as may be other partitions; the last commit of a revoke cannot wait."""
+        if member.callback_at is not None:
+            for other in member.commits:
+                other.overtaken = other.overtaken or not other.answered
         if in_flight < 2 or member.callback_at is not None:
             return
         for other in member.commits:
@@ -330,7 +333,7 @@ class Safety:
         if entry.before is None or entry.offset >= entry.before:
             return
         partition.may_repeat.update(each for each in partition.settled if entry.offset <= each < entry.before)
-        if partition.sought_at is not None:
+        if partition.sought_at is not None or (sent is not None and sent.overtaken):
             return
         # An answer that never came made it send again: which of the two is written last is the network's choice.
         if sent is not None and now - sent.at >= self._bounds.commit_timeout_s:
