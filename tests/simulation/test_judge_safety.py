@@ -51,7 +51,7 @@ BROKEN: dict[str, tuple[str, Callable[[], Story]]] = {
     ),
     "a commit passes a record whose dead letter is on its way": (
         "S1",
-        lambda: begun().start(0).ends(0, "rejected").add(told.DeadLetterSent("m", T0, 0)).commit(1),
+        lambda: begun().start(0).ends(0, "rejected").add(told.DeadLetterSent("m", T0, 0, 99)).commit(1),
     ),
     "a commit passes what an earlier assignment finished and this one did not": (
         "S1",
@@ -73,11 +73,11 @@ BROKEN: dict[str, tuple[str, Callable[[], Story]]] = {
             begun()
             .start(0)
             .ends(0, "rejected")
-            .add(told.DeadLetterSent("m", T0, 0))
+            .add(told.DeadLetterSent("m", T0, 0, 99))
             .lose()
             .assign()
             .fetch(0)
-            .settle(0, "dead_lettered", run=0)
+            .settle(0, "dead_lettered", run=99)
             .commit(1)
         ),
     ),
@@ -447,11 +447,11 @@ LAWFUL: dict[str, Callable[[], Story]] = {
         begun()
         .start(0)
         .ends(0, "rejected")
-        .add(told.DeadLetterSent("m", T0, 0))
+        .add(told.DeadLetterSent("m", T0, 0, 99))
         .lose()
         .assign()
         .fetch(0)
-        .settle(0, "dead_lettered", run=0)
+        .settle(0, "dead_lettered", run=99)
         .start(0)
     ),
     "a seek is forgotten with the member that made it": lambda: (

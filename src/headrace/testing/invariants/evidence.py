@@ -252,10 +252,6 @@ class Member:
     ran: dict[tuple[int, TopicPartition], Tenure] = field(
         default_factory=dict[tuple[int, "TopicPartition"], Tenure]
     )
-    # Dead letters on their way, oldest first: of which assignment's tries.
-    letters: dict[tuple[TopicPartition, int], list[Tenure]] = field(
-        default_factory=dict[tuple["TopicPartition", int], list[Tenure]]
-    )
     commits: list[SentCommit] = field(default_factory=list[SentCommit])
     stop_at: float | None = None
     stop_hard: bool = False

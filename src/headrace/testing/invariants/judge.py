@@ -226,18 +226,12 @@ class Judge:
 
     def _tenure_of(self, member: Member, entry: told.Settled) -> Tenure | None:
         """The assignment in which the record was handed to its handler."""
-        if entry.run:
-            return member.ran.get((entry.run, entry.place))
-        letters = member.letters.get((entry.place, entry.offset))
-        if entry.how == "dead_lettered" and letters:
-            return letters.pop(0)
-        return member.tenures.get(entry.place)
+        return member.ran.get((entry.run, entry.place)) if entry.run else member.tenures.get(entry.place)
 
     def _dead_letter_sent(self, entry: told.DeadLetterSent) -> None:
         member = self._members[entry.member]
         if entry.place in member.tenures:
-            letters = member.letters.setdefault((entry.place, entry.offset), [])
-            letters.append(member.tenures[entry.place])
+            member.ran[entry.run, entry.place] = member.tenures[entry.place]
 
     def _commit_sent(self, entry: told.CommitSent) -> None:
         self._safety.commit_sent(self._members[entry.member], entry, self._now)

@@ -186,11 +186,12 @@ class Settled:
 @final
 @dataclass(frozen=True, slots=True)
 class DeadLetterSent:
-    """A dead letter was given to the producer."""
+    """A dead letter was given to the producer. `run` numbers it among the runs of handlers: the same in its `Settled`."""
 
     member: str
     place: TopicPartition
     offset: int
+    run: int = 0
 
 
 @final

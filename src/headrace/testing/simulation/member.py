@@ -102,6 +102,7 @@ class Member:
         self._kafka = kafka
         self._scenario = scenario
         self._instance = instance
+        self._runs = runs
         self._inbox = ModelInbox(kernel, scenario.inbox_stretch)
         self.ended = False
         self.error: str | None = None
@@ -278,13 +279,14 @@ class Member:
         place = (record.topic, record.partition)
         topic = self._scenario.subscriptions[effect.subscription].dead_letter
         assert topic is not None
-        self._history.add(self._kernel.now, told.DeadLetterSent(self.name, place, record.offset))
+        run = next(self._runs)
+        self._history.add(self._kernel.now, told.DeadLetterSent(self.name, place, record.offset, run))
         choices = self._kernel.choices
 
         def done(error: Exception | None) -> None:
             if error is None:
                 self._history.add(
-                    self._kernel.now, told.Settled(self.name, place, record.offset, "dead_lettered")
+                    self._kernel.now, told.Settled(self.name, place, record.offset, "dead_lettered", run)
                 )
             permanent = isinstance(error, ProduceFailed) and error.permanent
             self._inbox.put(DeadLettered(record, error, permanent))
