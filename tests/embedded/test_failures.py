@@ -178,14 +178,22 @@ def naive_given(patch: pytest.MonkeyPatch) -> None:
     ("act", "mutant", "turned"),
     [
         ("storm", snapshots_that_ask_the_consumer, r"✗ NotSafeForThreads|ended by +- +✗"),
-        ("storm", snapshots_that_are_not_renewed, r"oldest snapshot read .*✗"),
+        # The other mutant of an act, and the cures below, take half a minute and are played in the full tier.
+        pytest.param(
+            "storm", snapshots_that_are_not_renewed, r"oldest snapshot read .*✗", marks=pytest.mark.full
+        ),
         (
             "karafka",
             snapshots_that_look_into_the_owner,
             r"(reading raised|do not add up|changed while held) .*✗ \d*[1-9R]",
         ),
         ("faststream", refusals_taken_for_success, r"committed in the end .*✗ \d+ of 200"),
-        ("faststream", refusals_that_raise, r"ended by +- +✗ InternalFailure"),
+        pytest.param(
+            "faststream",
+            refusals_that_raise,
+            r"ended by +- +✗ InternalFailure",
+            marks=pytest.mark.full,
+        ),
     ],
 )
 def test_a_broken_headrace_does_not_hold(
@@ -237,10 +245,13 @@ def ours_given(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(storm, "_headrace", always(held))
     patch.setattr(karafka, "_headrace", always(karafka.Ours(reader, auditor, rebalances=9)))
     patch.setattr(
-        faststream, "_headrace", always(faststream.Ours(200, refused=9, told=told, early=0, late=200))
+        faststream,
+        "_headrace",
+        always(faststream.Ours(200, refused=9, told=told, health=("degraded", "ok"), early=0, late=200)),
     )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("act", "cure"),
     [("storm", short_polls), ("karafka", a_copy_before_the_iteration), ("faststream", no_refusals)],

@@ -175,12 +175,13 @@ def _reason(error: BaseException | None) -> str:
 class Ours:
     """What was seen of Headrace. early: committed while commits were refused. late: in the end.
 
-    told: the names of the notices about it, in order.
+    told: the names of the notices about it, in order. health: its verdict while refused, and in the end.
     """
 
     handled: int
     refused: int
     told: tuple[str, ...]
+    health: tuple[str, str]
     early: int
     late: int
 
@@ -204,15 +205,19 @@ def _headrace(stage: Stage) -> Ours:
             broker.push_errors("OffsetCommit", *[REFUSAL] * REFUSALS)
             refused_until = time.monotonic() + REFUSED_S
             until(lambda: len(work.handled) == RECORDS and time.monotonic() > refused_until, stage.patience_s)
+            until(lambda: app.health().verdict != "ok", stage.patience_s)
+            sick = app.health().verdict
             broker.clear_errors("OffsetCommit")
             early = app.snapshot()
             until(lambda: sum(broker.committed("headrace", TOPIC).values()) == RECORDS, stage.patience_s)
             until(lambda: RECOVERED in [notice.name for notice in app.notices()], stage.patience_s)
+            until(lambda: app.health().verdict == "ok", stage.patience_s)
+            health = (sick, app.health().verdict)
             refused = app.snapshot().engine.counters.commits_refused
             late = sum(broker.committed("headrace", TOPIC).values())
         committed_early = sum(partition.committed or 0 for partition in early.engine.partitions)
         told = tuple(notice.name for notice in app.notices() if notice.name in (OVERDUE, RECOVERED))
-        return Ours(len(work.handled), refused, told, committed_early, late)
+        return Ours(len(work.handled), refused, told, health, committed_early, late)
 
 
 def _fill(broker: MockBroker) -> None:
@@ -236,6 +241,11 @@ def _rows(manual: Naive, automatic: Naive, ours: Ours) -> tuple[Row, ...]:
             "told of it",
             Cell("nothing" if not manual.told else f"{manual.told} reports", manual.told == 0),
             Cell(", ".join(ours.told) or "nothing", ours.told == (OVERDUE, RECOVERED)),
+        ),
+        Row(
+            "its health",
+            Cell("nobody can ask"),
+            Cell(" then ".join(ours.health), ours.health == ("degraded", "ok")),
         ),
         Row(
             "lost, automatic commit",
