@@ -99,7 +99,8 @@ class ModelExecutor:
         self._settings = settings
         self.handlers = handlers
         self._deliver_to = deliver
-        self._workers = workers
+        # An event loop runs every lane that it is given, at once.
+        self._workers = settings.concurrency if settings.run_in == "asyncio" else workers
         self._batches = BatchPlan(settings) if settings.batch is not None else None
         self._lane_of = lane_function(settings.order_by)
         self._cancels = settings.run_in == "asyncio"
@@ -107,7 +108,7 @@ class ModelExecutor:
         self._ends_overdue = settings.timeout_s is not None and settings.run_in != "threads"
         self._queue: list[_Chunk] = []
         self._chunks: list[_Chunk] = []
-        self._free = list(range(workers))
+        self._free = list(range(self._workers))
         self._jobs: list[_Job] = []
         self._runs = runs
 
