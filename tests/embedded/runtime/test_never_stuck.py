@@ -8,6 +8,10 @@ manual acknowledgement. Judged by the handlers' own list, by asking the broker, 
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -16,12 +20,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from headrace import ForcedStop, Stalled, Timeouts
+from headrace.cli.exits import Exit
 from headrace.testing.broker import MockBroker
 from tests.embedded.runtime.oracle import Group
 from tests.embedded.runtime.support import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from headrace import App, Health, Record
     from tests.embedded.runtime.conftest import Outcome
@@ -339,6 +345,41 @@ def run_case(case: Case) -> None:
         case.play(group, case.ack)
         if case.play is not a_decoder_that_raises:
             group.finish()
+
+
+PROGRAM = textwrap.dedent(
+    """
+    import os, threading
+    from headrace import App, Timeouts
+
+    app = App(os.environ["BOOTSTRAP"], "billing", on_stall="exit", librdkafka={"log_level": 0},
+              timeouts=Timeouts(stop_s=1, drain_s=0.2, hung_after_s=0.3, stalled_after_s=0.5))
+
+    @app.subscribe("orders")
+    def handle(record):
+        threading.Event().wait()
+    """
+)
+
+
+def test_a_command_that_is_stuck_ends_with_its_own_code(tmp_path: Path) -> None:
+    """Though its handler never returns, for whoever starts the process anew."""
+    (tmp_path / "billing.py").write_text(PROGRAM, encoding="utf-8")
+    with MockBroker(topics={"orders": 1}) as broker:
+        broker.produce("orders", [(b"a", b"1")], partition=0)
+        ended = subprocess.run(
+            [sys.executable, "-m", "headrace.cli", "run", "billing:app"],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            cwd=tmp_path,
+            env=os.environ | {"BOOTSTRAP": broker.bootstrap_servers},
+        )
+    assert ended.returncode == Exit.STALLED, ended.stderr
+    assert "orders[0] was stuck" in ended.stderr
+    assert "partition_stalled" in ended.stderr
+    assert "threading.Event().wait()" in ended.stderr
 
 
 def test_partitions_whose_fetches_are_refused_are_stuck_and_turn_green_again() -> None:

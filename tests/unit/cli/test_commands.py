@@ -18,8 +18,10 @@ from headrace.errors import (
     BrokerUnreachable,
     ClientFailed,
     ConfigError,
+    Fenced,
     ForcedStop,
     HandlerError,
+    Stalled,
     TopicMissing,
 )
 
@@ -132,6 +134,8 @@ def test_debug_shows_the_traceback_wherever_it_stands(capsys: pytest.CaptureFixt
         (RunFailed(BrokerUnreachable("b", 1.0)), Exit.FAILED),
         (RunFailed(TopicMissing(["t"])), Exit.FAILED),
         (RunFailed(ForcedStop(1.0, [])), Exit.FORCED),
+        (RunFailed(Fenced("FENCED_INSTANCE_ID", "taken")), Exit.FENCED),
+        (RunFailed(Stalled("orders[0]", 120.0, "hung")), Exit.STALLED),
         (ClientFailed("_FATAL", "dead"), Exit.FAILED),
     ],
     ids=lambda value: type(value).__name__,
