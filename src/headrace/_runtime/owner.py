@@ -386,6 +386,7 @@ class Owner:
             self._step(events.TICK)
             for executor in self._parts.executors:
                 executor.pulse(now)
+            self._publisher.publish(self.state)
 
     # Stopping
 
