@@ -52,6 +52,7 @@ class Coordinator:
             reply("COORDINATOR_LOAD_IN_PROGRESS", None)
         elif (refusal := next((each for each in self.refusals if each[0] == api), None)) is not None:
             self.refusals.remove(refusal)
+            network.history.add(network.kernel.now, FaultBegan("refusals", f"{api} {refusal[1]}"))
             reply(refusal[1], None)
         elif beating and (code := self.disturbed(beating, api)):
             reply(code, None)
