@@ -57,7 +57,7 @@ def simulate(
     """
     try:
         # All that an extra brings is asked for here: what plays and shrinks is loaded later.
-        import greenlet  # noqa: F401, PLC0415 - see above
+        import greenlet  # noqa: F401, PLC0415 # pyright: ignore[reportUnusedImport] - see above
 
         from headrace.testing.simulation import notation  # noqa: PLC0415 - takes its time
     except ModuleNotFoundError as error:

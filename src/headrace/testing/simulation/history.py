@@ -380,6 +380,7 @@ def _text(value: Any) -> str:
         case (str() as topic, int() as partition):
             return f"{topic}[{partition}]"
         case tuple():
-            return "(" + ",".join(_text(each) for each in value) + ")"
+            many: tuple[Any, ...] = value  # pyright: ignore[reportUnknownVariableType] - of anything
+            return "(" + ",".join(_text(each) for each in many) + ")"
         case _:
             return repr(value) if isinstance(value, (bytes, str)) else str(value)

@@ -100,12 +100,12 @@ def _read_one(name: str, change: Any, current: Any, where: str) -> Any:
     if name in LISTED:
         if not isinstance(change, list):
             raise ConfigError(where, change, "a list of objects")
-        objects: list[Any] = change
+        objects: list[Any] = change  # pyright: ignore[reportUnknownVariableType] - whatever the JSON says
         return tuple(_changed(LISTED[name], each, where) for each in objects)
     if is_dataclass(current) or (name in UNSET and change is not None):
         return _changed(current if is_dataclass(current) else UNSET[name], change, where)
     if isinstance(change, list):
-        items: list[Any] = change
+        items: list[Any] = change  # pyright: ignore[reportUnknownVariableType] - the same
         return tuple(items)
     for kinds in (bool, int | float, str):
         if isinstance(current, kinds):
