@@ -8,6 +8,7 @@ manual acknowledgement. Judged by the handlers' own list, by asking the broker, 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import subprocess
 import sys
@@ -88,7 +89,7 @@ def member(group: Group, ack: Ack, handle: Callable[[Record[Any, Any]], Any], **
         if ack == "manual":
             record.ack()
 
-    if asyncio.iscoroutinefunction(handle):
+    if inspect.iscoroutinefunction(handle):
 
         async def handle_async(record: Record[Any, Any]) -> None:
             await handle(record)
