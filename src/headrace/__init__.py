@@ -25,6 +25,7 @@ from headrace.errors import (
     ConfigError,
     DeadLetterFailed,
     DecodeFailed,
+    ExtraMissing,
     FatalError,
     Fenced,
     ForcedStop,
@@ -36,9 +37,12 @@ from headrace.errors import (
     LifespanFailed,
     LoopEnded,
     NotAuthorized,
+    OffsetsMissing,
     OffsetUnavailable,
     ProduceFailed,
+    ReadStalled,
     RecordFailed,
+    RecordsLost,
     Stalled,
     TopicMissing,
     WorkerDied,
@@ -46,6 +50,7 @@ from headrace.errors import (
     WouldDeadlock,
 )
 from headrace.outcomes import Reject, RetryLater
+from headrace.ranges.reading import read
 from headrace.records import Batch, Record
 
 __all__ = [
@@ -64,6 +69,7 @@ __all__ = [
     "DecodeFailed",
     "Delivery",
     "EngineSnapshot",
+    "ExtraMissing",
     "FatalError",
     "Fenced",
     "ForcedStop",
@@ -78,11 +84,14 @@ __all__ = [
     "NotAuthorized",
     "Notice",
     "OffsetUnavailable",
+    "OffsetsMissing",
     "PartitionSnapshot",
     "ProduceFailed",
+    "ReadStalled",
     "Reason",
     "Record",
     "RecordFailed",
+    "RecordsLost",
     "Reject",
     "RetryLater",
     "RetryPolicy",
@@ -94,5 +103,6 @@ __all__ = [
     "WorkerDied",
     "WorkersFailed",
     "WouldDeadlock",
+    "read",
     "worker_resource",
 ]

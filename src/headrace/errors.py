@@ -68,6 +68,63 @@ class GroupInvalid(HeadraceError):
 
 
 @final
+class OffsetsMissing(HeadraceError):
+    """A read asks for offsets that a partition does not have yet, or not any more: it was cut, or its topic made anew."""
+
+    def __init__(self, topic: str, partition: int, offset: int, end: int) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.offset = offset
+        self.end = end
+        super().__init__(
+            f"{topic}[{partition}]: offsets up to {offset} are asked for, and it ends at {end} "
+            "(open transactions keep records back); read to 'latest', or later"
+        )
+
+
+@final
+class RecordsLost(HeadraceError):
+    """Offsets of a range are gone: retention or a deletion was faster than the read, or it starts before the first record.
+
+    `on_data_loss="report"` counts them and goes on.
+    """
+
+    def __init__(self, topic: str, partition: int, start: int, end: int) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.start = start
+        self.end = end
+        super().__init__(
+            f"{topic}[{partition}]: offsets {start} to {end} ({end - start}) are gone; "
+            "begin at 'earliest', or count what is lost with on_data_loss='report'"
+        )
+
+
+@final
+class ReadStalled(HeadraceError):
+    """Nothing came for `timeout_s`, although partitions are not at their ends. What was read so far is not all."""
+
+    def __init__(self, unfinished: Sequence[str], timeout_s: float, detail: str) -> None:
+        self.unfinished = tuple(unfinished)
+        self.timeout_s = timeout_s
+        self.detail = detail
+        super().__init__(
+            f"nothing came for {timeout_s:g} s ({detail}); unfinished: {', '.join(self.unfinished)}; "
+            "see whether the brokers are well, or give a longer timeout_s"
+        )
+
+
+@final
+class ExtraMissing(HeadraceError):
+    """What was asked for needs a package that is not installed. Install the extra that the message names."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        self.what = what
+        self.extra = extra
+        super().__init__(f'{what} needs more packages: pip install "headrace[{extra}]"')
+
+
+@final
 class UserDataForeign(HeadraceError):
     """Bytes of a member are not in the format expected of its assignor. Treat it as a member without history, as Kafka does."""
 

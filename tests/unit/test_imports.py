@@ -10,7 +10,8 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    "module", ["headrace", "headrace.assign", "headrace.testing", "headrace.testing.pytest_plugin"]
+    "module",
+    ["headrace", "headrace.assign", "headrace.ranges", "headrace.testing", "headrace.testing.pytest_plugin"],
 )
 def test_importing_loads_no_client(module: str) -> None:
     program = (

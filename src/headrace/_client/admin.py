@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from headrace._client.failures import request_row
@@ -20,7 +20,7 @@ from headrace._client.settings import Scrubber, admin_config, refusal
 from headrace.errors import BrokerUnreachable, ClientFailed, NotAuthorized, TopicMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from concurrent.futures import Future
 
     from confluent_kafka import KafkaError
@@ -95,18 +95,30 @@ class Observer:
         metadata = self._metadata(timeout_s)
         return {name: len(topic.partitions) for name, topic in sorted(metadata.topics.items())}
 
+    def partitions(self, topics: Sequence[str], timeout_s: float) -> list[Place]:
+        """All partitions of these topics. Raises `TopicMissing`."""
+        known = self._metadata(timeout_s).topics
+        missing = [topic for topic in topics if topic not in known]
+        if missing:
+            raise TopicMissing(missing)
+        return [(topic, partition) for topic in topics for partition in sorted(known[topic].partitions)]
+
     def committed(self, group_id: str, topics: Sequence[str] | None, timeout_s: float) -> dict[Place, int]:
         """What a group committed: for these topics, or for all it has commits for. Partitions without are left out."""
         deadline = time.monotonic() + timeout_s
-        places: list[TopicPartition] | None = None
-        if topics is not None:
-            places = [TopicPartition(*place) for place in self._partitions(topics, timeout_s)]
-        request = ConsumerGroupTopicPartitions(group_id, places)
-        left_s = _left(deadline)
+        places = None if topics is None else self.partitions(topics, timeout_s)
+        return self.committed_of(group_id, places, _left(deadline))
+
+    def committed_of(
+        self, group_id: str, places: Sequence[Place] | None, timeout_s: float
+    ) -> dict[Place, int]:
+        """What a group committed for these partitions, or for all. Partitions without are left out."""
+        asked = None if places is None else [TopicPartition(*place) for place in places]
+        request = ConsumerGroupTopicPartitions(group_id, asked)
         futures: dict[str, Future[Any]] = self._ask(
-            lambda: self._client.list_consumer_group_offsets([request], request_timeout=left_s)
+            lambda: self._client.list_consumer_group_offsets([request], request_timeout=timeout_s)
         )
-        found = self._result(futures[group_id], timeout_s, left_s)
+        found = self._result(futures[group_id], timeout_s, timeout_s)
         for place in found.topic_partitions:
             self._refuse(place.error, timeout_s)
         return {(p.topic, p.partition): p.offset for p in found.topic_partitions if p.offset >= 0}
@@ -114,16 +126,39 @@ class Observer:
     def offsets(self, places: Sequence[Place], timeout_s: float) -> dict[Place, tuple[int, int]]:
         """Start and end of each partition. The end counts records of open transactions: it is the high watermark."""
         deadline = time.monotonic() + timeout_s
-        if not places:
-            return {}
-        starts = self._list_offsets(places, OffsetSpec.earliest(), timeout_s)
-        ends = self._list_offsets(places, OffsetSpec.latest(), _left(deadline))
+        starts = self.starts(places, timeout_s)
+        ends = self.ends(places, _left(deadline))
         return {place: (starts[place], ends[place]) for place in places}
 
-    def _list_offsets(self, places: Sequence[Place], spec: Any, timeout_s: float) -> dict[Place, int]:
-        asked = {TopicPartition(*place): spec for place in places}
+    def starts(self, places: Sequence[Place], timeout_s: float) -> dict[Place, int]:
+        """The first offset that exists in each partition."""
+        return self._list_offsets(dict.fromkeys(places, OffsetSpec.earliest()), timeout_s)
+
+    def ends(
+        self, places: Sequence[Place], timeout_s: float, *, committed_only: bool = False
+    ) -> dict[Place, int]:
+        """The offset after the last record, or, with `committed_only`, before the first open transaction."""
+        return self._list_offsets(
+            dict.fromkeys(places, OffsetSpec.latest()), timeout_s, committed_only=committed_only
+        )
+
+    def offsets_at(
+        self, moments: Mapping[Place, int], timeout_s: float, *, committed_only: bool = False
+    ) -> dict[Place, int | None]:
+        """The first offset whose timestamp is so many ms since the Unix epoch, or more; None if there is none."""
+        asked = {place: OffsetSpec.for_timestamp(ms) for place, ms in moments.items()}
+        found = self._list_offsets(asked, timeout_s, committed_only=committed_only)
+        return {place: offset if offset >= 0 else None for place, offset in found.items()}
+
+    def _list_offsets(
+        self, specs: Mapping[Place, Any], timeout_s: float, *, committed_only: bool = False
+    ) -> dict[Place, int]:
+        if not specs:
+            return {}
+        level = IsolationLevel.READ_COMMITTED if committed_only else IsolationLevel.READ_UNCOMMITTED
+        asked = {TopicPartition(*place): spec for place, spec in specs.items()}
         futures: dict[TopicPartition, Future[Any]] = self._ask(
-            lambda: self._client.list_offsets(asked, request_timeout=timeout_s)
+            lambda: self._client.list_offsets(asked, isolation_level=level, request_timeout=timeout_s)
         )
         return {
             (place.topic, place.partition): self._result(future, timeout_s, timeout_s).offset
@@ -135,16 +170,9 @@ class Observer:
         deadline = time.monotonic() + timeout_s
         committed = self.committed(group_id, topics, timeout_s)
         wanted = {topic for topic, _ in committed} if topics is None else topics
-        places = self._partitions(sorted(wanted), _left(deadline))
+        places = self.partitions(sorted(wanted), _left(deadline))
         offsets = self.offsets(places, _left(deadline))
         return [PartitionLag(*place, committed.get(place), *offsets[place]) for place in places]
-
-    def _partitions(self, topics: Sequence[str], timeout_s: float) -> list[Place]:
-        known = self._metadata(timeout_s).topics
-        missing = [topic for topic in topics if topic not in known]
-        if missing:
-            raise TopicMissing(missing)
-        return [(topic, partition) for topic in topics for partition in sorted(known[topic].partitions)]
 
     # Errors
 

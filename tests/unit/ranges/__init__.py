@@ -1,0 +1,1 @@
+"""Ranges: cutting, resolving, reading; each without a broker."""
