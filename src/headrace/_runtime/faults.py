@@ -23,12 +23,24 @@ if TYPE_CHECKING:
     from headrace.subscriptions import SubscriptionSettings
 
 RETRY_S = 0.5
+SILENT_TOO_LONG = "_MAX_POLL_EXCEEDED"
+OWN_FENCES = frozenset({"FENCED_INSTANCE_ID", "_FENCED"})
+"""What a former self under the same instance id is told; the other fences are the group's own."""
 
 
 class Faults:
     """Faults of one connection, and the moves they lead to."""
 
-    __slots__ = ("_began_fresh", "_moves", "_rebuild", "_retry_at", "_settings_of", "_tell")
+    __slots__ = (
+        "_began_fresh",
+        "_moves",
+        "_rebuild",
+        "_retry_at",
+        "_returned",
+        "_settings_of",
+        "_tell",
+        "_was_silent",
+    )
 
     def __init__(
         self,
@@ -43,9 +55,35 @@ class Faults:
         self._moves: dict[TopicPartition, tuple[int | str, str, int | None]] = {}
         self._retry_at = 0.0
         self._rebuild: str | None = None
+        # We polled too late, and no fence has followed yet.
+        self._was_silent = False
+        self._returned: set[str] = set()
 
     def take(self, fault: Fault) -> FatalError | None:
-        """Deal with one fault; returns the error to stop with, if it is that bad."""
+        """Deal with one fault; returns the error to stop with, if it is that bad. A dead client repeats its last one."""
+        error = self._error_of(fault)
+        if error is not None:
+            error = self.judge(error)
+        if error is None or str(error) in self._returned:
+            return None
+        self._returned.add(str(error))
+        return error
+
+    def judge(self, error: FatalError) -> FatalError | None:
+        """None for a fence that we brought upon ourselves: a new client joins as the same member, once per silence.
+
+        A classic static member that polled too late joins anew under its own instance id, and that fences what its former
+        self had under way; librdkafka calls it fatal. Without a silence it is another member, and stays the end.
+        """
+        # Told more than once: by the client, and by the answer to each commit. All are excused until a new client joins.
+        if not self._was_silent or not isinstance(error, Fenced) or error.code not in OWN_FENCES:
+            return error
+        self._rebuild = f"{error.code}: we polled too late, joined anew and fenced our former self"
+        return None
+
+    def _error_of(self, fault: Fault) -> FatalError | None:
+        if fault.code == SILENT_TOO_LONG:
+            self._was_silent = True
         match fault.kind:
             case "offset_out_of_range":
                 return self._out_of_range(fault)
@@ -62,6 +100,11 @@ class Faults:
             case _:  # "log", "topic_missing" while running: librdkafka goes on by itself when it can.
                 self._tell(notices.ClientFault(fault.code, fault.detail))
         return None
+
+    def forget(self) -> None:
+        """A new client joins: what the one before was told is over."""
+        self._was_silent, self._rebuild = False, None
+        self._returned.clear()
 
     def pop_rebuild(self) -> str | None:
         """Why the connection must be rebuilt, once, or None."""

@@ -75,7 +75,7 @@ class Owner:
         self.running = threading.Event()
         self.ended = threading.Event()
         self._connection = Connection(parts, self.stop_asked)
-        self._performer = Performer(parts, self._connection, self._step, self._fail)
+        self._performer = Performer(parts, self._connection, self._step, self._fail, self._faults.judge)
         self._positions = Positions(parts, self._faults, self._step)
         self._broken = False
         self._polled_at = 0.0
@@ -218,6 +218,7 @@ class Owner:
     def _join(self) -> None:
         client = self._connection.client
         assert client is not None
+        self._faults.forget()
         self._connection.join(self)
         self._polled_at = self._clock()
         self.signs.joining(client.max_poll_interval_s)

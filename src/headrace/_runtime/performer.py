@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Performer:
     """Performs the effects of one engine."""
 
-    __slots__ = ("_connection", "_fail", "_feed", "_parts", "rebuild")
+    __slots__ = ("_connection", "_fail", "_feed", "_judge", "_parts", "rebuild")
 
     def __init__(
         self,
@@ -32,11 +32,13 @@ class Performer:
         connection: Connection,
         feed: Callable[[events.Event], None],
         fail: Callable[[FatalError], None],
+        judge: Callable[[FatalError], FatalError | None],
     ) -> None:
         self._parts = parts
         self._connection = connection
         self._feed = feed
         self._fail = fail
+        self._judge = judge
         # Why the connection must be made anew, once the owner gets to it.
         self.rebuild: str | None = None
 
@@ -56,7 +58,9 @@ class Performer:
             case do.ProduceDeadLetter():
                 self._parts.produce_dead_letter(effect)
             case do.StopApp(error):
-                self._fail(error)
+                final = self._judge(error)
+                if final is not None:
+                    self._fail(final)
             case do.Rebuild(reason):
                 self.rebuild = reason
             case do.SendCommit() | do.Pause() | do.Resume() | do.Seek():
