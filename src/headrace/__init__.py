@@ -22,6 +22,7 @@ from headrace.errors import (
     AppStateError,
     BrokerUnreachable,
     ClientFailed,
+    ConcurrentAccess,
     ConfigError,
     DeadLetterFailed,
     DecodeFailed,
@@ -49,6 +50,7 @@ from headrace.errors import (
     WorkersFailed,
     WouldDeadlock,
 )
+from headrace.observe import guard
 from headrace.outcomes import Reject, RetryLater
 from headrace.ranges.reading import read
 from headrace.records import Batch, Record
@@ -63,6 +65,7 @@ __all__ = [
     "Budgets",
     "ClientFailed",
     "Commit",
+    "ConcurrentAccess",
     "ConfigError",
     "CountersSnapshot",
     "DeadLetterFailed",
@@ -103,6 +106,7 @@ __all__ = [
     "WorkerDied",
     "WorkersFailed",
     "WouldDeadlock",
+    "guard",
     "read",
     "worker_resource",
 ]

@@ -58,6 +58,28 @@ class WouldDeadlock(HeadraceError):
 
 
 @final
+class ConcurrentAccess(HeadraceError):
+    """A second thread, or event loop, called a consumer under `headrace.guard` while another was inside. Nothing was called.
+
+    The stacks show both. Make the second ask something else: a snapshot, or a connection of its own.
+    """
+
+    def __init__(
+        self, call: str, caller: str, caller_stack: str, inside_call: str, inside: str, inside_stack: str
+    ) -> None:
+        self.call = call
+        self.caller = caller
+        self.caller_stack = caller_stack
+        self.inside_call = inside_call
+        self.inside = inside
+        self.inside_stack = inside_stack
+        super().__init__(
+            f"{caller} called {call}() while {inside} was in {inside_call}(); give each its own consumer, or let one "
+            f"thread make all calls\n{caller}:\n{caller_stack}{inside}:\n{inside_stack}"
+        )
+
+
+@final
 class GroupInvalid(HeadraceError):
     """A group or strategy given to `headrace.assign` makes no sense, such as one member twice. Mend what `subject` names."""
 

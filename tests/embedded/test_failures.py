@@ -177,7 +177,7 @@ def naive_given(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("act", "mutant", "turned"),
     [
-        ("storm", snapshots_that_ask_the_consumer, r"✗ NotSafeForThreads|ended by +- +✗"),
+        ("storm", snapshots_that_ask_the_consumer, r"✗ ConcurrentAccess|ended by +- +✗"),
         # The other mutant of an act, and the cures below, take half a minute and are played in the full tier.
         pytest.param(
             "storm", snapshots_that_are_not_renewed, r"oldest snapshot read .*✗", marks=pytest.mark.full

@@ -23,6 +23,8 @@ from headrace._runtime.surroundings import kafka
 from headrace.app import started_elsewhere
 from headrace.cli.gallery.stage import Background, Readers, Stage, Traffic, make_app, until
 from headrace.cli.gallery.verdict import Cell, Row, Verdict
+from headrace.errors import ConcurrentAccess
+from headrace.observe.ownership import GuardedConsumer
 from headrace.ports import Client
 from headrace.testing import MockBrokerProcess
 
@@ -73,46 +75,6 @@ class NaiveApp:
         return behind
 
 
-class NotSafeForThreads(Exception):
-    """A second thread called while the first was inside."""
-
-
-class GuardedConsumer:
-    """A consumer that lets in one thread at a time and refuses the second, as Kafka's Java client does."""
-
-    def __init__(self, consumer: Any) -> None:
-        self._consumer = consumer
-        # Guarded by the lock: who is inside, and how often it entered; callbacks of a poll enter again.
-        self._lock = threading.Lock()
-        self._inside, self._depth = 0, 0
-        self.refused = 0
-
-    @contextmanager
-    def _entered(self) -> Generator[None]:
-        me = threading.get_ident()
-        with self._lock:
-            if self._depth and self._inside != me:
-                self.refused += 1
-                raise NotSafeForThreads(f"thread {me} called while thread {self._inside} was inside")
-            self._inside, self._depth = me, self._depth + 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._depth -= 1
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._consumer, name)
-        if not callable(method):
-            return method
-
-        def call(*arguments: Any, **settings: Any) -> Any:
-            with self._entered():
-                return method(*arguments, **settings)
-
-        return call
-
-
 @dataclass(frozen=True, slots=True)
 class Naive:
     """What was seen of one naive form."""
@@ -131,7 +93,7 @@ def play(stage: Stage) -> Verdict:
     stage.tell("naive: the same on a consumer that refuses a second thread")
     guarded = _naive(stage, guarded=True)
     stage.tell(
-        f"{guarded.refused} of {guarded.refused + guarded.reports} reports raised {NotSafeForThreads.__name__}"
+        f"{guarded.refused} of {guarded.refused + guarded.reports} reports raised {ConcurrentAccess.__name__}"
     )
     stage.tell(f"Headrace: {READERS} threads read snapshots, one asks for the lag itself")
     return Verdict(_rows(shared, guarded, _headrace(stage)))
@@ -196,7 +158,7 @@ def _rows(shared: Naive, guarded: Naive, ours: Ours) -> tuple[Row, ...]:
                 guarded.refused > 0,
             ),
             Cell(
-                problems[0] if problems else f"{ours.refused}, guarded too",
+                problems[0].splitlines()[0] if problems else f"{ours.refused}, guarded too",
                 not problems and ours.refused == 0,
             ),
         ),
@@ -256,7 +218,7 @@ def _headrace(stage: Stage) -> Ours:
                 time.sleep(ASK_S)
             traffic.stop()
             until(lambda: len(handled) == traffic.produced, stage.patience_s)
-    refused = sum(guard.refused for guard in guards)
+    refused = sum(guard.guard_refused for guard in guards)
     return Ours(readers, observers, oldest_s, refused, len(handled), traffic.produced)
 
 
