@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-WAIT_S: Final = 0.1
+WAIT_S: Final = 0.05
 """How long a chunk is waited for: a close is heard between two, and a slow topic makes chunks of so much."""
 
 RECORDS_FIRST: Final = 1000
@@ -37,10 +37,14 @@ RETRY_S: Final = 0.5
 TRIES_MAX: Final = 4
 """A broker that has just started may deny what it has; so often it must say so before it is believed."""
 
+QUIET_S: Final = 2.0
+"""A topic that is deleted while it is read just falls silent: after so long it is asked whether it is still there."""
+
 QUESTION_S: Final = 5.0
 _NAMED_MAX: Final = 5
 
 OnDataLoss = Literal["error", "report"]
+_TroubleKind = Literal["range", "unknown", "quiet"]
 
 
 class Source(Protocol):
@@ -92,7 +96,7 @@ class Part(Generic[T]):
 class _Trouble:
     """A partition that gives nothing: it is asked about when due, and placed again. `due_at` None: it may be well."""
 
-    kind: Literal["range", "unknown"]
+    kind: _TroubleKind
     offset: int
     due_at: float | None
     asked_at: float = -math.inf
@@ -170,6 +174,8 @@ class Share(Generic[T]):
                 progress_at = self._clock()  # not before: the one who takes may have kept us waiting
             elif self._clock() - progress_at > self._timeout_s:
                 raise self._stalled(source)
+            elif self._clock() - progress_at > QUIET_S and not self._troubles:
+                self._doubt()
 
     def _hand_over(self, kept: Chunk) -> int:
         content, size = self._content(kept) if len(kept) else (None, 0)
@@ -230,7 +236,12 @@ class Share(Generic[T]):
             case _:
                 assert_never(fact)
 
-    def _trouble(self, kind: Literal["range", "unknown"], place: Place, offset: int) -> None:
+    def _doubt(self) -> None:
+        # One partition speaks for its topic: Kafka deletes no single ones.
+        for place in {place[0]: place for place in self._ends}.values():
+            self._troubles[place] = _Trouble("quiet", self._at[place], self._clock() + QUIET_S)
+
+    def _trouble(self, kind: _TroubleKind, place: Place, offset: int) -> None:
         known = self._troubles.get(place)
         if known is None:
             self._troubles[place] = _Trouble(kind, offset, self._clock())
@@ -245,10 +256,10 @@ class Share(Generic[T]):
             if trouble.due_at is None or now < trouble.due_at:
                 continue
             trouble.asked_at, trouble.due_at = now, now + RETRY_S
-            if trouble.kind == "unknown":
-                self._ask_whether_there(place, trouble, source)
-            else:
+            if trouble.kind == "range":
                 self._ask_for_bounds(place, trouble, source)
+            else:
+                self._ask_whether_there(place, trouble, source)
 
     def _ask_whether_there(self, place: Place, trouble: _Trouble, source: Source) -> None:
         exists = source.exists(place, QUESTION_S)
@@ -256,6 +267,8 @@ class Share(Generic[T]):
             trouble.denied += 1
             if trouble.denied >= TRIES_MAX:
                 raise TopicMissing([place[0]])
+        elif exists and trouble.kind == "quiet":
+            del self._troubles[place]
         elif exists:
             trouble.due_at = None
             source.place_again(place, self._at[place])
