@@ -1,20 +1,25 @@
-"""Assignment at length: all small groups against every plan there is, and one strategy under many threads for a minute."""
+"""Assignment at length: all small groups against every plan there is, 100,000 by chance, and many threads for a minute."""
 
 from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from inspect import signature
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from headrace.assign import Member, Sticky
+from tests.unit.assign import test_properties as properties
 from tests.unit.assign.oracle import best_by_counts, random_case, seeded, small_cases
 from tests.unit.assign.test_optimality import holds, holds_with_every_plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+EXAMPLES = 100_000
 THREADS = 64
 THREADS_FOR_S = 60.0
 
@@ -53,6 +58,35 @@ def test_no_plan_of_larger_groups_is_better(record_property: Callable[[str, obje
         known = best_by_counts(case)
         holds(case, known.loads, known.moves)
     record_property("groups", 50_000)
+
+
+@pytest.mark.timeout(5_400)
+def test_no_counter_example_in_a_hundred_thousand_groups(
+    record_property: Callable[[str, object], None],
+) -> None:
+    """Every promise of tests/unit/assign/test_properties.py, for each of 100,000 groups."""
+    found: list[Any] = [
+        test
+        for name, test in vars(properties).items()
+        if name.startswith("test_") and hasattr(test, "hypothesis")
+    ]
+    promises = [test.hypothesis.inner_test for test in found]
+    tried = 0
+
+    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(properties.groups(), st.randoms(use_true_random=False))
+    def holds_every_promise(group: Any, chance: object) -> None:
+        nonlocal tried
+        tried += 1
+        for promise in promises:
+            shuffled = "chance" in signature(promise).parameters
+            promise(group, chance) if shuffled else promise(group)
+
+    assert len(promises) == 6
+    holds_every_promise()
+    assert tried >= EXAMPLES
+    record_property("groups", tried)
+    record_property("promises each", len(promises))
 
 
 @pytest.mark.timeout(300)
