@@ -1,4 +1,4 @@
-"""The command line: `headrace run`, `demo`, `failures`, `rehearse`, `simulate`, `produce`, `tail`, `lag`, `plan`, `dead-letters`, `doctor`, `version`.
+"""The command line: `headrace run`, `demo`, `failures`, `rehearse`, `simulate`, `produce`, `tail`, `read`, `lag`, `metrics`, `plan`, `dead-letters`, `doctor`, `version`.
 
 Decides nothing about Kafka: every command calls what the library offers. Invariant: an error is one line on stderr and
 an exit code of `exits`, whatever raised it; a traceback appears with `--debug`, or for a bug of ours.
@@ -25,6 +25,7 @@ from headrace.cli.lag import lag
 from headrace.cli.plan import plan
 from headrace.cli.produce import produce
 from headrace.cli.rehearse import rehearse
+from headrace.cli.read import read
 from headrace.cli.run import run
 from headrace.cli.simulate import simulate
 from headrace.cli.tail import tail
@@ -84,6 +85,7 @@ def command_line() -> typer.Typer:
         failures,
         rehearse,
     ]  # these see to interrupts themselves
+        read,
     commands += [interruptible(produce), interruptible(tail), interruptible(lag), interruptible(plan)]
     commands += [interruptible(doctor), interruptible(version), simulate]
     for command in commands:

@@ -16,6 +16,8 @@ from headrace.errors import (
     ForcedStop,
     HeadraceError,
     NotAuthorized,
+    ReadStalled,
+    RecordsLost,
     Stalled,
     TopicMissing,
 )
@@ -54,6 +56,10 @@ class Unusable(Exception):
     """What was asked cannot be done as it was asked; the text says what to change."""
 
 
+class Failed(Exception):
+    """What was begun could not be brought to its end; the text says what to change."""
+
+
 class RunFailed(Exception):
     """`run`: the app had begun when `error` ended it. Only there does an unreachable broker mean `Exit.FAILED`."""
 
@@ -77,7 +83,7 @@ def exit_of(error: BaseException) -> tuple[Exit, str] | None:
             return Exit.USAGE, _without_setting(str(error))
         case NotAuthorized() | TopicMissing():
             return Exit.USAGE, str(error)
-        case FatalError() | AppStateError():
+        case FatalError() | AppStateError() | ReadStalled() | RecordsLost() | Failed():
             return Exit.FAILED, str(error)
         case HeadraceError() | Unusable():
             return Exit.USAGE, str(error)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from headrace._client.reading import Stored
+    from headrace.ranges import StoredRecord
 
 
 def printable(raw: bytes | None, chars_max: int | None = None) -> str:
@@ -27,7 +28,7 @@ def printable(raw: bytes | None, chars_max: int | None = None) -> str:
     return text
 
 
-def as_json(record: Stored) -> dict[str, Any]:
+def as_json(record: Stored | StoredRecord) -> dict[str, Any]:
     """A record for programs: text where it is UTF-8, else {"base64": ...}."""
     return {
         "topic": record.topic,
