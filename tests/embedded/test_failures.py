@@ -10,8 +10,10 @@ import inspect
 import re
 import sys
 import textwrap
+import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,16 +24,22 @@ from headrace._core import engine as core_engine
 from headrace._core import snapshot as core_snapshot
 from headrace._core.commits import Commits
 from headrace._runtime import snapshots
+from headrace.assign import placement, problem, sticky
+from headrace.assign.membership import Membership
 from headrace.cli import execute
 from headrace.cli.exits import Exit
 from headrace.cli.failures import ActName
-from headrace.cli.gallery import faststream, karafka, stage, storm
+from headrace.cli.gallery import faststream, karafka, sarama, stage, storm
 from headrace.cli.gallery.acts import ACTS
+from headrace.cli.gallery.turns import in_turns
+from headrace.cli.gallery.verdict import Cell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from headrace._core.board import Board
+    from headrace.assign import Claim
+    from headrace.assign.problem import Problem
 
     Patch = Callable[[pytest.MonkeyPatch], None]
 
@@ -41,11 +49,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 ROOT = Path(__file__).parents[2]
 ACT_S = 40.0
-"""The three take 35 s in all on two cores; together they have 90."""
+"""The four take 40 s in all on two cores; together they have 90."""
 
 NAIVE_FAILED = {
     "storm": [r"longest read +✗ [12]\.\d s", r"reads that raised +✗ \d+ of \d+, guarded"],
     "karafka": [r"reading raised +✗ RuntimeError: dictionary changed size"],
+    "sarama": [
+        r"plans that differ, in turns +✗ [1-9]\d* of 32 +✓ 0 of 32",
+        r"partitions with no owner +✗ [1-9]\d* +✓ 0",
+        r"partitions of the other group +✗ [1-9]\d* +✓ 0",
+        r"wrong with 64 threads +[\d,]+ of [\d,]+ +✓ 0 of [1-9]",
+        r"given orders-0 to 2, claims +✗ mail-7 \(aiokafka 0\.14\.\d+\) +✓ orders-0, orders-1, orders-2",
+    ],
     "faststream": [
         r"records, manual commit +✗ 5\d of 200 tried",
         r"the consuming task +✗ ended by REBALANCE_IN_PROGRESS",
@@ -125,6 +140,39 @@ def snapshots_that_look_into_the_owner(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(core_engine, "take_snapshot", take)
 
 
+def plans_that_meet_in_one_place(patch: pytest.MonkeyPatch) -> None:
+    """Sarama's own mistake: what is being planned stands where all groups' plans do."""
+    at_work: list[Problem] = []
+    honest, placed = problem.compiled, placement.placed
+
+    def compiled(*arguments: Any) -> Problem:
+        at_work[:] = [honest(*arguments)]
+        return at_work[0]
+
+    def placed_in_what_is_at_work(_problem: Problem, *counts: Any) -> list[int]:
+        return placed(at_work[0], *counts)
+
+    patch.setattr(sticky, "compiled", compiled)
+    patch.setattr(sticky, "placed", placed_in_what_is_at_work)
+
+
+def memberships_that_share_a_claim(patch: pytest.MonkeyPatch) -> None:
+    """aiokafka's mistake: what a member was given is kept for all members of the process."""
+    told, says = Membership.told, Membership.says
+    given: list[Claim | None] = []
+
+    def remember(self: Membership, *arguments: Any) -> None:
+        told(self, *arguments)
+        given[:] = [self._claim]
+
+    def recall(self: Membership, topics: Any) -> Any:
+        self._claim = given[0]
+        return says(self, topics)
+
+    patch.setattr(Membership, "told", remember)
+    patch.setattr(Membership, "says", recall)
+
+
 def refusals_taken_for_success(patch: pytest.MonkeyPatch) -> None:
     """A refused commit marks its offsets as written."""
     honest = Commits.answered
@@ -156,6 +204,12 @@ def always(outcome: T) -> Callable[..., T]:
     return play
 
 
+def mixed_up() -> sarama.Outcome:
+    """What comes of a shared planner."""
+    turns = sarama.Judged(plans=32, right=16, raised=7, orphans=12, foreign=34)
+    return sarama.Outcome(turns, sarama.Judged(plans=9, right=9), Cell("mail-7", as_told=True))
+
+
 def naive_given(patch: pytest.MonkeyPatch) -> None:
     """All naive halves, as if they had failed."""
     torn = "RuntimeError: dictionary changed size"
@@ -172,6 +226,7 @@ def naive_given(patch: pytest.MonkeyPatch) -> None:
         karafka, "_naive", always(karafka.Naive(reports=1, rebalances=1, error=torn, elapsed_s=1.0))
     )
     patch.setattr(faststream, "_naive", look_alike)
+    patch.setattr(sarama, "_naive", always(mixed_up()))
 
 
 @pytest.mark.parametrize(
@@ -187,6 +242,8 @@ def naive_given(patch: pytest.MonkeyPatch) -> None:
             snapshots_that_look_into_the_owner,
             r"(reading raised|do not add up|changed while held) .*✗ \d*[1-9R]",
         ),
+        ("sarama", plans_that_meet_in_one_place, r"plans that differ, in turns .*✗ [1-9]\d* of 32"),
+        ("sarama", memberships_that_share_a_claim, r"given orders-0 to 2, claims .*✗ mail-7 *\n"),
         ("faststream", refusals_taken_for_success, r"committed in the end .*✗ \d+ of 200"),
         pytest.param(
             "faststream",
@@ -234,8 +291,29 @@ def no_refusals(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(faststream, "REFUSALS", 0)
 
 
+def a_map_for_each_plan(patch: pytest.MonkeyPatch) -> None:
+    """Sarama's own cure: a planner for each group."""
+    honest = sarama.SharedPlanner.plan
+
+    def plan(_self: sarama.SharedPlanner, owned: Any) -> Any:
+        return honest(sarama.SharedPlanner(), owned)
+
+    patch.setattr(sarama.SharedPlanner, "plan", plan)
+
+
+def a_lock_around_the_plan(patch: pytest.MonkeyPatch) -> None:
+    """The cure of Sarama's pull request 2487, which was not taken. Who waits for the lock misses its turns."""
+    honest, lock = sarama.SharedPlanner.plan, threading.Lock()
+
+    def plan(self: sarama.SharedPlanner, owned: Any) -> Any:
+        with lock:
+            return honest(self, owned)
+
+    patch.setattr(sarama.SharedPlanner, "plan", plan)
+
+
 def ours_given(patch: pytest.MonkeyPatch) -> None:
-    """All three of Headrace's halves, as if they had held."""
+    """All of Headrace's halves, as if they had held."""
     reader = stage.Readers(lambda: None)
     reader._readings[0].count, reader.elapsed_s = 1_000_000, 1.0
     auditor = karafka.Auditor()
@@ -244,6 +322,8 @@ def ours_given(patch: pytest.MonkeyPatch) -> None:
     held = storm.Ours(reader, reader, 0.1, refused=0, handled=10, produced=10)
     patch.setattr(storm, "_headrace", always(held))
     patch.setattr(karafka, "_headrace", always(karafka.Ours(reader, auditor, rebalances=9)))
+    right = sarama.Judged(plans=32, right=32)
+    patch.setattr(sarama, "_headrace", always(sarama.Outcome(right, right, Cell("orders-0", as_told=True))))
     patch.setattr(
         faststream,
         "_headrace",
@@ -254,7 +334,13 @@ def ours_given(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.full
 @pytest.mark.parametrize(
     ("act", "cure"),
-    [("storm", short_polls), ("karafka", a_copy_before_the_iteration), ("faststream", no_refusals)],
+    [
+        ("storm", short_polls),
+        ("karafka", a_copy_before_the_iteration),
+        ("sarama", a_map_for_each_plan),
+        ("sarama", a_lock_around_the_plan),
+        ("faststream", no_refusals),
+    ],
 )
 def test_a_naive_form_that_does_not_fail_proves_nothing(
     act: str, cure: Patch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -265,6 +351,32 @@ def test_a_naive_form_that_does_not_fail_proves_nothing(
     out = capsys.readouterr().out
     assert code is Exit.FAILED, out
     assert "THE NAIVE FORM DID NOT FAIL, Headrace held." in out, out
+
+
+# ---- The parts
+
+
+def test_turns_are_taken_line_by_line() -> None:
+    """And who waits for what another holds does not hold it up for ever."""
+    said: list[str] = []
+
+    def count(name: str) -> str:
+        said.append(name)
+        said.append(name)
+        said.append(name)
+        return name
+
+    assert in_turns([partial(count, "a"), partial(count, "b")], (1, 1)) == ["a", "b"]
+    assert said == ["a", "b"] * 3
+    lock = threading.Lock()
+
+    def hold(name: str) -> str:
+        with lock:
+            return count(name)
+
+    assert in_turns([partial(hold, "a"), partial(hold, "b")], (1, 1)) == ["a", "b"]
+    (raised,) = in_turns([partial(int, "no number")], (1,))
+    assert isinstance(raised, ValueError)
 
 
 # ---- The page
@@ -280,6 +392,6 @@ def test_the_page_shows_code_of_the_act(act: str) -> None:
     assert quoted
     source = inspect.getsource(sys.modules[ACTS[act].play.__module__])
     assert all(textwrap.indent(code, "    ") in source for code in quoted)
-    mutants = set(re.findall(r"`(snapshots_that_\w+|refusals_\w+)`", section))
+    mutants = set(re.findall(r"`((?:snapshots|plans|memberships|refusals)_\w+)`", section))
     assert mutants
     assert mutants <= set(globals())

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from headrace.cli.gallery import faststream, karafka, storm
+from headrace.cli.gallery import faststream, karafka, sarama, storm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,6 +38,11 @@ ACTS: Final[Mapping[str, Act]] = MappingProxyType(
             "Karafka, dynamic multiplexing",
             "A live map of the assignment is iterated while a rebalance changes it.",
             karafka.play,
+        ),
+        "sarama": Act(
+            "Sarama 1.24 to 1.39, sticky strategy",
+            "One planner serves all groups of a process, and they meet in its map of movements.",
+            sarama.play,
         ),
         "faststream": Act(
             "FastStream 0.5.0 to 0.5.3 on aiokafka",
