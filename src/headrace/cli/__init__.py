@@ -24,8 +24,8 @@ from headrace.cli.interrupts import interruptible
 from headrace.cli.lag import lag
 from headrace.cli.plan import plan
 from headrace.cli.produce import produce
-from headrace.cli.rehearse import rehearse
 from headrace.cli.read import read
+from headrace.cli.rehearse import rehearse
 from headrace.cli.run import run
 from headrace.cli.simulate import simulate
 from headrace.cli.tail import tail
@@ -84,8 +84,8 @@ def command_line() -> typer.Typer:
         demo,
         failures,
         rehearse,
-    ]  # these see to interrupts themselves
         read,
+    ]  # these see to interrupts themselves
     commands += [interruptible(produce), interruptible(tail), interruptible(lag), interruptible(plan)]
     commands += [interruptible(doctor), interruptible(version), simulate]
     for command in commands:
