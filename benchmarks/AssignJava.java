@@ -1,80 +1,86 @@
-// Times Kafka's own sticky assignor on the groups of benchmarks/assign.py: java -cp "$(ls -d .tools/kafka-*/)*" benchmarks/AssignJava.java
-// Each size: fresh, after one member left, after one joined; the best of three in one process, so that the JIT is warm.
+// Plans groups with Kafka's own sticky assignor, for benchmarks/assign.py, which starts it and asks line by line.
+// Reads and answers what assign_go/main.go does.
+import java.io.*;
 import java.nio.ByteBuffer;
 import java.util.*;
-import org.apache.kafka.clients.consumer.ConsumerGroupMetadata;
-import org.apache.kafka.clients.consumer.ConsumerPartitionAssignor.Assignment;
 import org.apache.kafka.clients.consumer.ConsumerPartitionAssignor.Subscription;
 import org.apache.kafka.clients.consumer.StickyAssignor;
 import org.apache.kafka.common.*;
 
 public class AssignJava {
-    static Map<String, List<PartitionInfo>> topics(int count, int partitions) {
-        Map<String, List<PartitionInfo>> made = new HashMap<>();
-        for (int t = 0; t < count; t++) {
-            String name = String.format("topic-%04d", t);
-            List<PartitionInfo> infos = new ArrayList<>();
-            for (int p = 0; p < partitions; p++) {
-                infos.add(new PartitionInfo(name, p, Node.noNode(), new Node[0], new Node[0]));
-            }
-            made.put(name, infos);
-        }
-        return made;
-    }
+    static Map<String, List<PartitionInfo>> topics = new LinkedHashMap<>();
+    static List<List<String>> subscriptions = new ArrayList<>();
+    static Map<String, byte[]> data = new LinkedHashMap<>();
+    static Map<String, List<String>> subscribed = new LinkedHashMap<>();
+    static double took;
 
-    static Subscription claiming(List<String> names, List<TopicPartition> owned) {
-        if (owned == null) {
-            return new Subscription(names);
-        }
-        StickyAssignor member = new StickyAssignor();
-        member.onAssignment(new Assignment(owned), new ConsumerGroupMetadata("g", 1, "m", Optional.empty()));
-        ByteBuffer data = member.subscriptionUserData(Set.copyOf(names));
-        return new Subscription(names, data);
-    }
-
-    static double best(Map<String, List<PartitionInfo>> topics, Map<String, List<String>> group,
-                       Map<String, List<TopicPartition>> owned, int rounds) {
-        double best = Double.MAX_VALUE;
-        for (int round = 0; round < rounds; round++) {
-            Map<String, Subscription> said = new HashMap<>();
-            group.forEach((name, names) -> said.put(name, claiming(names, owned.get(name))));
-            long began = System.nanoTime();
-            new StickyAssignor().assignPartitions(topics, said);
-            best = Math.min(best, (System.nanoTime() - began) / 1e9);
-        }
-        return best;
-    }
-
-    static void measure(String label, Map<String, List<PartitionInfo>> topics, Map<String, List<String>> group, int rounds) {
+    static Map<String, List<TopicPartition>> planned() {
         Map<String, Subscription> said = new HashMap<>();
-        group.forEach((name, names) -> said.put(name, new Subscription(names)));
-        Map<String, List<TopicPartition>> owned = new StickyAssignor().assignPartitions(topics, said);
-        Map<String, List<String>> left = new TreeMap<>(group);
-        List<String> first = group.get("member-00000");
-        left.remove("member-00000");
-        Map<String, List<String>> joined = new TreeMap<>(group);
-        joined.put("newcomer", first);
-        System.out.printf("%-40s fresh %8.3f s  one leaves %8.3f s  one joins %8.3f s%n", label,
-            best(topics, group, Map.of(), rounds), best(topics, left, owned, rounds), best(topics, joined, owned, rounds));
+        subscribed.forEach((name, names) -> {
+            byte[] bytes = data.get(name);
+            said.put(name, bytes.length == 0 ? new Subscription(names) : new Subscription(names, ByteBuffer.wrap(bytes)));
+        });
+        long began = System.nanoTime();
+        Map<String, List<TopicPartition>> found = new StickyAssignor().assignPartitions(topics, said);
+        took = (System.nanoTime() - began) / 1e9;
+        return found;
     }
 
-    public static void main(String[] given) {
-        int[][] sizes = {{10, 10, 10}, {50, 40, 100}, {100, 100, 200}, {200, 200, 500}, {2000, 500, 2000}};
-        for (int[] size : sizes) {
-            Map<String, List<PartitionInfo>> topics = topics(size[0], size[1]);
-            List<String> names = new ArrayList<>(new TreeSet<>(topics.keySet()));
-            Map<String, List<String>> group = new TreeMap<>();
-            for (int m = 0; m < size[2]; m++) {
-                group.put(String.format("member-%05d", m), names);
+    static void answer(PrintWriter out, int rounds) {
+        try {
+            Map<String, List<TopicPartition>> found = planned();
+            double best = took;
+            for (int round = 1; round < rounds && best < 2; round++) {
+                planned();
+                best = Math.min(best, took);
             }
-            measure(size[0] + " x " + size[1] + ", " + size[2] + " members", topics, group, 3);
+            Map<String, Integer> number = new HashMap<>();
+            topics.keySet().forEach(name -> number.put(name, number.size()));
+            out.printf(Locale.ROOT, "took %.6f%n", best);
+            found.forEach((name, owned) -> {
+                StringBuilder line = new StringBuilder("owned ").append(name);
+                for (TopicPartition one : owned) {
+                    line.append(' ').append(number.get(one.topic())).append(':').append(one.partition());
+                }
+                out.println(line);
+            });
+        } catch (RuntimeException error) {
+            out.println("raised " + error.toString().replace('\n', ' '));
         }
-        Map<String, List<PartitionInfo>> topics = topics(100, 200);
-        List<String> names = new ArrayList<>(new TreeSet<>(topics.keySet()));
-        Map<String, List<String>> halves = new TreeMap<>();
-        for (int m = 0; m < 500; m++) {
-            halves.put(String.format("member-%05d", m), m % 4 == 0 ? names.subList(0, 50) : names.subList(50, 100));
+        out.println("done");
+        out.flush();
+        topics = new LinkedHashMap<>();
+        subscriptions = new ArrayList<>();
+        data = new LinkedHashMap<>();
+        subscribed = new LinkedHashMap<>();
+    }
+
+    static void topic(String name, int partitions) {
+        List<PartitionInfo> infos = new ArrayList<>();
+        for (int p = 0; p < partitions; p++) {
+            infos.add(new PartitionInfo(name, p, Node.noNode(), new Node[0], new Node[0]));
         }
-        measure("100 x 200, 500 members, two halves", topics, halves, 2);
+        topics.put(name, infos);
+    }
+
+    public static void main(String[] given) throws IOException {
+        BufferedReader in = new BufferedReader(new InputStreamReader(System.in), 1 << 20);
+        PrintWriter out = new PrintWriter(new BufferedWriter(new OutputStreamWriter(System.out), 1 << 20));
+        for (String line = in.readLine(); line != null; line = in.readLine()) {
+            String[] words = line.split(" ", -1);
+            switch (words[0]) {
+                case "topic" -> topic(words[1], Integer.parseInt(words[2]));
+                case "subscription" -> {
+                    List<String> names = new ArrayList<>(topics.keySet());
+                    subscriptions.add(Arrays.stream(words[1].split(",")).filter(n -> !n.isEmpty())
+                        .map(n -> names.get(Integer.parseInt(n))).toList());
+                }
+                case "member" -> {
+                    subscribed.put(words[1], subscriptions.get(Integer.parseInt(words[2])));
+                    data.put(words[1], HexFormat.of().parseHex(words[3]));
+                }
+                case "plan" -> answer(out, Integer.parseInt(words[1]));
+            }
+        }
     }
 }
