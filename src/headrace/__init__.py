@@ -50,7 +50,7 @@ from headrace.errors import (
     WorkersFailed,
     WouldDeadlock,
 )
-from headrace.observe import guard
+from headrace.observe.ownership import guard
 from headrace.outcomes import Reject, RetryLater
 from headrace.ranges.reading import read
 from headrace.records import Batch, Record

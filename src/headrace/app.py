@@ -11,7 +11,6 @@ import os
 import random
 import signal
 import threading
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
@@ -24,10 +23,12 @@ from headrace._runtime.process import own_process, refuse_while_loading
 from headrace._runtime.settings import AppSettings
 from headrace.config import Batching, Budgets, Commit, RetryPolicy, Timeouts, known_names, require_function
 from headrace.errors import AppStateError, ConfigError, WouldDeadlock
+from headrace.observe.attached import Attached
+from headrace.observe.settings import checked_gauges, checked_reporters
 from headrace.subscriptions import SubscriptionSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
     from types import FrameType, TracebackType
 
@@ -36,8 +37,11 @@ if TYPE_CHECKING:
     from headrace._core.states import AppState
     from headrace._runtime.deliveries import Delivery
     from headrace._runtime.snapshots import Snapshot
-    from headrace._runtime.surroundings import Surroundings
     from headrace.config import OnStall
+    from headrace.observe.metrics import Gauge
+    from headrace.observe.reporting import Reporter
+    from headrace.observe.settings import Reporting
+    from headrace.observe.states import ReporterState
     from headrace.ports import TopicPartition
     from headrace.records import Record
 
@@ -56,6 +60,9 @@ class App:
     on_stall: what is done, beside reporting it, about a partition that is stuck (see `Timeouts.stalled_after_s`): "report"
         does no more, "rejoin" makes the connection anew, "exit" ends the app with `Stalled`; so also if the owner
         thread itself is blocked, where to join again is not possible.
+    reporters: what metrics are passed on to while the app runs: each a reporter, a `headrace.observe.Reporting`, or a mapping
+        as in a file, such as `{"type": "console", "every_s": 10}`. They cannot disturb the app.
+    gauges: numbers of your own, reported beside Headrace's.
     loop: where `async` handlers run: "own", a loop on a thread of its own, or "caller", the loop of `async with app`.
 
     Making an app does no I/O. An app runs once. All methods may be called from any thread unless they say otherwise.
@@ -76,6 +83,8 @@ class App:
         timeouts: Timeouts | None = None,
         loop: Literal["own", "caller"] = "own",
         on_stall: OnStall = "report",
+        reporters: Sequence[Reporter | Reporting | Mapping[str, Any]] = (),
+        gauges: Sequence[Gauge] = (),
     ) -> None:
         self.settings = AppSettings(
             bootstrap_servers,
@@ -88,6 +97,8 @@ class App:
             Timeouts() if timeouts is None else timeouts,
             loop,
             on_stall,
+            checked_reporters(reporters),
+            checked_gauges(gauges),
         )
         self._connection = ConnectionSettings(
             bootstrap_servers=bootstrap_servers,
@@ -100,6 +111,9 @@ class App:
         # Guards the step from "not started" to "started"; everything later belongs to the assembly.
         self._lock = threading.Lock()
         self._assembly = Assembly(self.settings, self._connection, logging.getLogger("headrace"))
+        self._attached = Attached(
+            self._connection, self.snapshot, self.health, checked_reporters(self.settings.reporters), gauges
+        )
 
     # What to consume
 
@@ -277,8 +291,15 @@ class App:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
-            completion.block()
+            self._block(completion)
         return completion
+
+    def _block(self, completion: Completion) -> None:
+        try:
+            completion.block()
+        finally:
+            if self._assembly.over.is_set():
+                self._attached.join()
 
     async def __aenter__(self) -> Self:
         self._begin(asyncio.get_running_loop() if self.settings.loop == "caller" else None)
@@ -293,7 +314,10 @@ class App:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.request_stop()
-        await self.wait()
+        try:
+            await self.wait()
+        finally:
+            await asyncio.to_thread(self._attached.join)
 
     # While it runs
 
@@ -342,6 +366,10 @@ class App:
         """Whether the app is well, judged by progress: a verdict with typed reasons. Never waits, never asks Kafka."""
         return self._assembly.health()
 
+    def reporters(self) -> tuple[ReporterState, ...]:
+        """How each reporter fares: reports made, failed and skipped, and the last error. Never waits."""
+        return self._attached.states()
+
     def notices(self) -> tuple[Notice, ...]:
         """The last notices, oldest first: what the log says, typed."""
         return self._assembly.teller.recent()
@@ -368,6 +396,8 @@ class App:
             if self._assembly.began:
                 raise AppStateError("start", self.state.value, "an app runs once; make a new one")
             self._assembly.start(self._subscriptions, loop, random.random, self)
+            self._attached.start()
+            self._assembly.when_over(self._attached.request_stop)
 
     def _require_subscriptions(self) -> None:
         if not self._subscriptions:
@@ -393,51 +423,3 @@ class App:
 
     def __repr__(self) -> str:
         return f"<App {self.settings.group_id} at {self.settings.bootstrap_servers}, {self.state.value}, pid {os.getpid()}>"
-
-
-def check_before_start(app: App) -> None:
-    """Raise what a start of `app` would refuse before it connects: `ConfigError` or `HandlerError`."""
-    app._require_subscriptions()
-    app._assembly.check(app._subscriptions)
-
-
-@contextmanager
-def started_elsewhere(
-    app: App,
-    surroundings: Surroundings,
-    commit: Commit,
-    listener: Callable[[Notice], None],
-    watched: Callable[
-        [SubscriptionSettings, Callable[..., Any]], tuple[SubscriptionSettings, Callable[..., Any]]
-    ]
-    | None = None,
-) -> Generator[Assembly]:
-    """Start `app` in other surroundings, for trials and rehearsals; afterwards it is as new, and can be started again.
-
-    watched: what to start in place of each subscription and its handler.
-
-    Until then everything that its handlers ask of the app, such as `app.produce`, happens in those surroundings. Raises
-    `AppStateError` if the app was started already. The caller stops the assembly; what runs at the end is abandoned.
-    """
-    with app._lock:
-        app._require_subscriptions()
-        if app._assembly.began:
-            raise AppStateError("trial", app.state.value, "try an app that was not started")
-        own, trial = app._assembly, app._assembly.renewed(surroundings, commit)
-        trial.teller.listen(listener)
-        app._assembly = trial
-        try:
-            subscriptions = [
-                (settings, handler) if watched is None else watched(settings, handler)
-                for settings, handler in app._subscriptions
-            ]
-            trial.start(subscriptions, None, lambda: 0.5, app)
-        except BaseException:
-            app._assembly = own
-            raise
-    try:
-        yield trial
-    finally:
-        trial.request_stop(hard=True)
-        trial.over.wait()
-        app._assembly = own

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 from confluent_kafka import Producer
 
-from headrace._client.admin import Observer, PartitionLag
+from headrace._client.admin import Observer
 from headrace._client.consumer import KafkaClient
+from headrace._client.lag import PartitionLag
 from headrace._client.settings import ConnectionSettings
 from headrace.errors import NotAuthorized
 from headrace.ports import CommitRequest

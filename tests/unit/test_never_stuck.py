@@ -54,7 +54,7 @@ def rows() -> list[list[str]]:
     return [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in text.splitlines()
-        if line.startswith("|") and "`_" in line
+        if line.startswith("|") and re.search(r"`\w+/\w+\.py`", line)
     ]
 
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar, final
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, final
 
 from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from headrace._client.failures import request_row
+from headrace._client.lag import PartitionLag
 from headrace._client.logs import ClientLog
 from headrace._client.lookups import error_of
 from headrace._client.settings import Scrubber, admin_config, refusal
-from headrace.errors import BrokerUnreachable, ClientFailed, NotAuthorized, TopicMissing
+from headrace.errors import BrokerUnreachable, ClientFailed, HeadraceError, NotAuthorized, TopicMissing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -49,29 +50,14 @@ class Cluster:
     brokers: tuple[Broker, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PartitionLag:
-    """One partition of a group: where it stands and how much is behind it. None where nothing is committed."""
-
-    topic: str
-    partition: int
-    committed: int | None
-    start: int
-    end: int
-
-    @property
-    def lag(self) -> int:
-        """Records (offsets, to be exact) that the group has not finished; without a commit all that exist."""
-        return max(0, self.end - max(self.start, self.committed or 0))
-
-
 @final
 class Observer:
     """Read-only questions. Connects at the first one. Calls may come from any thread."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
         config: Any = admin_config(settings)
-        config.pop("error_cb", None)  # the consumer's: it hears of the same brokers
+        for key in ("error_cb", "stats_cb", "statistics.interval.ms"):
+            config.pop(key, None)  # the consumer's: it hears of the same brokers
         self._bootstrap_servers = settings.bootstrap_servers
         self._scrub = Scrubber(config)
         self._last_error: tuple[str, str] | None = None
@@ -113,15 +99,18 @@ class Observer:
         self, group_id: str, places: Sequence[Place] | None, timeout_s: float
     ) -> dict[Place, int]:
         """What a group committed for these partitions, or for all. Partitions without are left out."""
+        answer = self._committed_answer(group_id, places, timeout_s)
+        for place in answer:
+            self._refuse(place.error, timeout_s)
+        return {(p.topic, p.partition): p.offset for p in answer if p.offset >= 0}
+
+    def _committed_answer(self, group_id: str, places: Sequence[Place] | None, timeout_s: float) -> Any:
         asked = None if places is None else [TopicPartition(*place) for place in places]
         request = ConsumerGroupTopicPartitions(group_id, asked)
         futures: dict[str, Future[Any]] = self._ask(
             lambda: self._client.list_consumer_group_offsets([request], request_timeout=timeout_s)
         )
-        found = self._result(futures[group_id], timeout_s, timeout_s)
-        for place in found.topic_partitions:
-            self._refuse(place.error, timeout_s)
-        return {(p.topic, p.partition): p.offset for p in found.topic_partitions if p.offset >= 0}
+        return self._result(futures[group_id], timeout_s, timeout_s).topic_partitions
 
     def offsets(self, places: Sequence[Place], timeout_s: float) -> dict[Place, tuple[int, int]]:
         """Start and end of each partition. The end counts records of open transactions: it is the high watermark."""
@@ -142,6 +131,29 @@ class Observer:
             dict.fromkeys(places, OffsetSpec.latest()), timeout_s, committed_only=committed_only
         )
 
+    def each_offset(
+        self, places: Sequence[Place], end: Literal["earliest", "latest", "stable"], timeout_s: float
+    ) -> dict[Place, int | HeadraceError]:
+        """One end of each partition, or why it cannot be had: one topic that we may not see hides no other."""
+        spec = OffsetSpec.earliest() if end == "earliest" else OffsetSpec.latest()
+        return self._each_offset(dict.fromkeys(places, spec), timeout_s, committed_only=end == "stable")
+
+    def each_committed(
+        self, group_id: str, places: Sequence[Place], timeout_s: float
+    ) -> dict[Place, int | HeadraceError | None]:
+        """What a group committed for each partition, None for nothing, or why that cannot be had."""
+        if not places:
+            return {}
+        answer = self._committed_answer(group_id, places, timeout_s)
+        return {
+            (place.topic, place.partition): (
+                (place.offset if place.offset >= 0 else None)
+                if place.error is None
+                else self._refusal(place.error, timeout_s)
+            )
+            for place in answer
+        }
+
     def offsets_at(
         self, moments: Mapping[Place, int], timeout_s: float, *, committed_only: bool = False
     ) -> dict[Place, int | None]:
@@ -153,17 +165,32 @@ class Observer:
     def _list_offsets(
         self, specs: Mapping[Place, Any], timeout_s: float, *, committed_only: bool = False
     ) -> dict[Place, int]:
+        found = self._each_offset(specs, timeout_s, committed_only=committed_only)
+        for offset in found.values():
+            if not isinstance(offset, int):
+                raise offset
+        return {place: offset for place, offset in found.items() if isinstance(offset, int)}
+
+    def _each_offset(
+        self, specs: Mapping[Place, Any], timeout_s: float, *, committed_only: bool
+    ) -> dict[Place, int | HeadraceError]:
         if not specs:
             return {}
         level = IsolationLevel.READ_COMMITTED if committed_only else IsolationLevel.READ_UNCOMMITTED
         asked = {TopicPartition(*place): spec for place, spec in specs.items()}
+        deadline = time.monotonic() + timeout_s
         futures: dict[TopicPartition, Future[Any]] = self._ask(
             lambda: self._client.list_offsets(asked, isolation_level=level, request_timeout=timeout_s)
         )
-        return {
-            (place.topic, place.partition): self._result(future, timeout_s, timeout_s).offset
-            for place, future in futures.items()
-        }
+        found: dict[Place, int | HeadraceError] = {}
+        for place, future in futures.items():
+            try:
+                offset: int = self._result(future, timeout_s, _left(deadline)).offset
+            except HeadraceError as error:
+                found[place.topic, place.partition] = error
+            else:
+                found[place.topic, place.partition] = offset
+        return found
 
     def lag(self, group_id: str, topics: Sequence[str] | None, timeout_s: float) -> list[PartitionLag]:
         """A group's lag: on these topics, or wherever it has commits."""
@@ -197,8 +224,10 @@ class Observer:
             raise BrokerUnreachable(self._bootstrap_servers, timeout_s) from None
 
     def _refuse(self, error: KafkaError | None, timeout_s: float) -> None:
-        if error is None:
-            return
+        if error is not None:
+            raise self._refusal(error, timeout_s)
+
+    def _refusal(self, error: KafkaError, timeout_s: float) -> HeadraceError:
         code, detail = error.name(), self._scrub(error.str())
         kind = request_row(code).kind
         if kind == "retry" and self._last_error is not None:
@@ -206,10 +235,10 @@ class Observer:
             code, detail = self._last_error
             kind = "not_authorized" if request_row(code).kind == "not_authorized" else kind
         if kind == "not_authorized":
-            raise NotAuthorized(f"the cluster at {self._bootstrap_servers}", detail)
+            return NotAuthorized(f"the cluster at {self._bootstrap_servers}", detail)
         if kind == "retry":
-            raise BrokerUnreachable(self._bootstrap_servers, timeout_s, f"{code}: {detail}")
-        raise ClientFailed(code, detail)
+            return BrokerUnreachable(self._bootstrap_servers, timeout_s, f"{code}: {detail}")
+        return ClientFailed(code, detail)
 
     def _on_error(self, error: KafkaError) -> None:
         if self._last_error is None or error.name() != "_ALL_BROKERS_DOWN":  # which says nothing of why

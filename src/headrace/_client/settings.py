@@ -193,7 +193,8 @@ def admin_config(settings: ConnectionSettings) -> dict[str, Any]:
     """The configuration of an observer: the same brokers and security, and nothing else."""
     config = _of_user(settings, CONSUMER_ONLY | PRODUCER_ONLY)
     config["bootstrap.servers"] = settings.bootstrap_servers
-    config.setdefault("client.id", "headrace-observer")
+    # Its own: a broker's quotas and logs must tell the one that asks from the one that consumes.
+    config["client.id"] = f"{config.get('client.id', 'headrace')}-observer"
     return config
 
 

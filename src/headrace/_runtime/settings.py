@@ -26,6 +26,8 @@ class AppSettings:
     timeouts: Timeouts = field(default_factory=Timeouts)
     loop: Literal["own", "caller"] = "own"
     on_stall: OnStall = "report"
+    reporters: tuple[object, ...] = ()  # checked by `headrace.observe`, which this layer may not know
+    gauges: tuple[object, ...] = ()
 
     def __post_init__(self) -> None:
         for key in ("bootstrap_servers", "group_id"):

@@ -22,6 +22,7 @@ from headrace.cli.exits import Exit, epilog, exit_of
 from headrace.cli.failures import failures
 from headrace.cli.interrupts import interruptible
 from headrace.cli.lag import lag
+from headrace.cli.metrics import metrics
 from headrace.cli.plan import plan
 from headrace.cli.produce import produce
 from headrace.cli.read import read
@@ -87,7 +88,7 @@ def command_line() -> typer.Typer:
         read,
     ]  # these see to interrupts themselves
     commands += [interruptible(produce), interruptible(tail), interruptible(lag), interruptible(plan)]
-    commands += [interruptible(doctor), interruptible(version), simulate]
+    commands += [interruptible(doctor), interruptible(version), interruptible(metrics), simulate]
     for command in commands:
         line.command(epilog=epilog())(command)
     line.add_typer(dead_letters.command(), name="dead-letters")

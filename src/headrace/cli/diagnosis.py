@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from headrace._client.admin import Cluster, PartitionLag
+    from headrace._client.admin import Cluster
     from headrace._client.inspection import GroupState, TopicState
+    from headrace._client.lag import PartitionLag
     from headrace._client.versions import BrokerSpeech, ClientVersions
 
 CLIENT_OLDEST = (2, 15)

@@ -18,10 +18,10 @@ from headrace import App, AppState
 from headrace._client.settings import ConnectionSettings, consumer_config, describe, producer_config
 from headrace._core.notices import AppFailed
 from headrace._runtime.settings import flatten
-from headrace.app import check_before_start
 from headrace.cli.debugging import Debug
 from headrace.cli.exits import Exit, RunFailed, Unusable
 from headrace.cli.loading import load_app
+from headrace.elsewhere import check_before_start
 from headrace.errors import FatalError
 
 

@@ -4,6 +4,31 @@ Everything here reads immutable snapshots, or asks Kafka on a connection of its 
 the owner thread waits for.
 """
 
-from headrace.observe.ownership import guard
+from headrace.observe.console import Console
+from headrace.observe.files import Csv, JsonLines
+from headrace.observe.filters import Expressions, Filter
+from headrace.observe.metrics import Gauge, Metric, Sample, Unknown
+from headrace.observe.prometheus import Prometheus
+from headrace.observe.reporting import Report, Reporter
+from headrace.observe.settings import Reporting, load_reporters
+from headrace.observe.states import ReporterState
+from headrace.observe.statsd import StatsD
 
-__all__ = ["guard"]
+__all__ = [
+    "Console",
+    "Csv",
+    "Expressions",
+    "Filter",
+    "Gauge",
+    "JsonLines",
+    "Metric",
+    "Prometheus",
+    "Report",
+    "Reporter",
+    "ReporterState",
+    "Reporting",
+    "Sample",
+    "StatsD",
+    "Unknown",
+    "load_reporters",
+]

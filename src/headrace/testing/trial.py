@@ -17,8 +17,9 @@ from headrace._core.routing import Routing
 from headrace._runtime import dead_letters
 from headrace._runtime.handlers import takes_batch
 from headrace._runtime.surroundings import Surroundings
-from headrace.app import App, started_elsewhere
+from headrace.app import App
 from headrace.config import Batching, Commit, require_range
+from headrace.elsewhere import started_elsewhere
 from headrace.ports import CommitRequest
 from headrace.testing._account import Account, place_of
 from headrace.testing.memory_client import MemoryClient

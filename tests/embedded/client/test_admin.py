@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headrace._client.admin import Observer, PartitionLag
+from headrace._client.admin import Observer
+from headrace._client.lag import PartitionLag
 from headrace._client.settings import ConnectionSettings
 from headrace.errors import BrokerUnreachable, TopicMissing
 from headrace.ports import CommitRequest

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from headrace._client.admin import Broker, Cluster, PartitionLag
+from headrace._client.admin import Broker, Cluster
 from headrace._client.inspection import GroupMember, GroupState, TopicState
+from headrace._client.lag import PartitionLag
 from headrace._client.versions import BrokerSpeech, ClientVersions
 from headrace.cli import diagnosis
 from headrace.cli.diagnosis import Finding, Grade

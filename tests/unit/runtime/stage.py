@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from headrace import App, Commit, Timeouts
 from headrace._runtime.surroundings import Surroundings
-from headrace.app import started_elsewhere
+from headrace.elsewhere import started_elsewhere
 from headrace.testing.memory_client import MemoryClient
 from headrace.testing.memory_kafka import MemoryKafka, MemoryProducer, RawRecord
 

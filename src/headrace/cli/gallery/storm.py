@@ -20,9 +20,9 @@ from headrace._client.admin import Observer
 from headrace._client.consumer import KafkaClient
 from headrace._client.settings import ConnectionSettings
 from headrace._runtime.surroundings import kafka
-from headrace.app import started_elsewhere
 from headrace.cli.gallery.stage import Background, Readers, Stage, Traffic, make_app, until
 from headrace.cli.gallery.verdict import Cell, Row, Verdict
+from headrace.elsewhere import started_elsewhere
 from headrace.errors import ConcurrentAccess
 from headrace.observe.ownership import GuardedConsumer
 from headrace.ports import Client

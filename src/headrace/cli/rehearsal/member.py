@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from headrace._client.settings import ConnectionSettings
 from headrace._core import notices
 from headrace._runtime.surroundings import kafka
-from headrace.app import started_elsewhere
 from headrace.cli.loading import load_app
 from headrace.cli.rehearsal.ledger import LedgerWriter
 from headrace.cli.rehearsal.plan import GROUP, MemberPlan
 from headrace.cli.rehearsal.witness import witnessed
+from headrace.elsewhere import started_elsewhere
 from headrace.errors import HeadraceError
 
 if TYPE_CHECKING:

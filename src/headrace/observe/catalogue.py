@@ -1,0 +1,222 @@
+"""Every metric of Headrace, once: name, kind, unit, labels, meaning, bound, and how its value is read from a view.
+
+`docs/reference/metrics.md` is generated from it. Refuses to evaluate: `evaluation` does. Invariant: every read is a pure
+function of the view, so a metric that no filter keeps costs nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from headrace._core.health import REASONS
+from headrace.observe.metrics import OUR_PREFIX, Metric, Value, given
+from headrace.observe.views import PartitionView, TopicView, View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from headrace._core.snapshot import PartitionSnapshot, SubscriptionSnapshot
+    from headrace.observe.metrics import Kind
+    from headrace.observe.states import ReporterState
+
+T = TypeVar("T")
+
+NOT_YET = "it has not happened yet"
+NOTHING_UNFINISHED = "nothing is unfinished"
+
+
+@dataclass(frozen=True, slots=True)
+class Definition(Generic[T]):
+    """A metric, and how its value is read."""
+
+    metric: Metric
+    read: Callable[[T], Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Scope(Generic[T]):
+    """What metrics of one kind of thing have in common. title: of their section in the reference."""
+
+    title: str
+    prefix: str
+    labels: tuple[str, ...]
+    bound: str
+
+    def define(
+        self, name: str, unit: str, meaning: str, read: Callable[[T], Value], kind: Kind = "gauge"
+    ) -> Definition[T]:
+        """A metric of this scope."""
+        return Definition(
+            Metric(f"{OUR_PREFIX}{self.prefix}{name}", kind, unit, self.labels, meaning, self.bound), read
+        )
+
+
+APP: Scope[View] = Scope("The app", "", (), "1")
+REASON: Scope[tuple[View, str]] = Scope(
+    "Health, by reason", "health_", ("reason",), f"{len(REASONS)} reasons"
+)
+TOPIC: Scope[TopicView] = Scope(
+    "Per topic: sums over the partitions that are ours now", "topic_", ("topic",), "topics assigned"
+)
+PARTITION: Scope[PartitionView] = Scope(
+    "Per partition", "partition_", ("topic", "partition"), "partitions assigned"
+)
+SUBSCRIPTION: Scope[SubscriptionSnapshot] = Scope(
+    "Per subscription", "subscription_", ("subscription",), "subscriptions of the app"
+)
+REPORTER: Scope[ReporterState] = Scope("Per reporter", "reporter_", ("reporter",), "reporters of the app")
+
+
+def _counter(name: str, unit: str, field: str, meaning: str) -> Definition[View]:
+    def read(view: View) -> Value:
+        found: int = getattr(view.snapshot.engine.counters, field)
+        return found
+
+    return APP.define(f"{name}_total", unit, meaning, read, "counter")
+
+
+def _sum(name: str, unit: str, meaning: str, read: Callable[[PartitionView], Value]) -> Definition[TopicView]:
+    return TOPIC.define(name, unit, meaning, lambda topic: topic.total(read))
+
+
+def _part(
+    name: str, unit: str, meaning: str, read: Callable[[PartitionSnapshot], Value]
+) -> Definition[PartitionView]:
+    return PARTITION.define(name, unit, meaning, lambda view: read(view.part))
+
+
+def _oldest(view: PartitionView) -> Value:
+    return given(view.view.age_s(view.part.oldest_age_s), NOTHING_UNFINISHED)
+
+
+def _oldest_of_topic(topic: TopicView) -> Value:
+    ages = [part.part.oldest_age_s for part in topic.partitions if part.part.oldest_age_s is not None]
+    return given(topic.partitions[0].view.age_s(max(ages, default=None)), NOTHING_UNFINISHED)
+
+
+def _reason_count(place: tuple[View, str]) -> Value:
+    view, name = place
+    return sum(reason.name == name for reason in view.health.reasons)
+
+
+_OF_APP: tuple[Definition[View], ...] = (
+    APP.define("live", "flag", "1 unless it is stuck or ended with an error: `Health.live`", lambda v: int(v.health.live)),
+    APP.define("ready", "flag", "1 when it has joined and records can flow: `Health.ready`", lambda v: int(v.health.ready)),
+    APP.define("partitions", "partitions", "partitions that are ours", lambda v: len(v.snapshot.engine.partitions)),
+    APP.define("snapshot_age_seconds", "seconds", "age of the snapshot that the report was made of; it grows when the owner thread stands still", lambda v: max(0.0, v.now - v.snapshot.as_of) if v.snapshot.sequence else given(None, NOT_YET)),
+    APP.define("turn_age_seconds", "seconds", "since the owner thread last turned", lambda v: given(v.health.turn_age_s, NOT_YET)),
+    APP.define("poll_age_seconds", "seconds", "since Kafka was last polled", lambda v: given(v.health.poll_age_s, NOT_YET)),
+    APP.define("commit_age_seconds", "seconds", "since a commit was last confirmed", lambda v: given(v.health.commit_age_s, NOT_YET)),
+    APP.define("uncommitted_age_seconds", "seconds", "how long finished work has been uncommitted", lambda v: given(v.health.uncommitted_age_s, "nothing is uncommitted")),
+    APP.define("oldest_unfinished_age_seconds", "seconds", "since the oldest unfinished record was delivered", lambda v: given(v.health.oldest_age_s, NOTHING_UNFINISHED)),
+    APP.define("offsets_age_seconds", "seconds", "since the broker was last asked for offsets; what hangs on them (lag, records, start, end, last stable and committed offset) is of then", lambda v: given(v.offsets_age_s(), NOT_YET)),
+    APP.define("rebuilds_total", "times", "times the connection was made anew", lambda v: v.health.rebuilds, "counter"),
+    _counter("records_fetched", "records", "fetched", "taken in"),
+    _counter("records_finished", "records", "finished", "finished for good"),
+    _counter("records_dropped", "records", "dropped", "unfinished when their partition went; their new owner reads them"),
+    _counter("records_restored", "records", "restored", "finished at once, as the offset map says"),
+    _counter("records_succeeded", "records", "succeeded", "their handler returned"),
+    _counter("records_filtered", "records", "filtered", "turned away by the subscription's filter"),
+    _counter("records_skipped", "records", "skipped", "given up without a dead letter"),
+    _counter("records_dead_lettered", "records", "dead_lettered", "given up, dead letter acknowledged"),
+    _counter("tries_failed", "tries", "failed", "tries that failed"),
+    _counter("retries", "retries", "retried", "retries that were planned"),
+    _counter("results_stale", "records", "stale_results", "results of handlers that outlived their epoch"),
+    _counter("acks_stale", "acknowledgements", "stale_acks", "acknowledgements of an epoch that is over"),
+    _counter("records_refetched", "records", "refetched", "came for a partition that is not ours, or below its position"),
+    _counter("partitions_assigned", "partitions", "assigned", "partitions assigned, ever"),
+    _counter("partitions_revoked", "partitions", "revoked", "partitions revoked, ever"),
+    _counter("partitions_lost", "partitions", "lost", "partitions taken without asking"),
+    _counter("handlers_abandoned", "handlers", "abandoned", "handlers that still ran when their partition's drain was over"),
+    _counter("pauses", "pauses", "pauses", "times a budget paused a partition"),
+    _counter("seeks", "seeks", "seeks", "partitions moved"),
+    _counter("commits_sent", "commits", "commits_sent", "commits sent"),
+    _counter("commits_confirmed", "commits", "commits_confirmed", "commits confirmed by the broker"),
+    _counter("commits_refused", "commits", "commits_refused", "commits refused, or unanswered"),
+)  # fmt: skip
+
+_OF_REASONS: tuple[Definition[tuple[View, str]], ...] = (
+    REASON.define("reasons", "reasons", "how often this reason stands in `app.health()` now; 0 when it does not", _reason_count),
+)  # fmt: skip
+
+_OF_TOPICS: tuple[Definition[TopicView], ...] = (
+    _sum("lag_records", "records", "lag of all", PartitionView.lag),
+    _sum("records", "records", "records (offsets) that exist", PartitionView.records),
+    _sum("start_offset_sum", "offsets", "sum of the first offsets", lambda p: p.offsets.start),
+    _sum("end_offset_sum", "offsets", "sum of the end offsets", lambda p: p.offsets.end),
+    _sum("committed_offset_sum", "offsets", "sum of the group's committed offsets", PartitionView.committed),
+    _sum("position_sum", "offsets", "sum of the offsets of the next records to be delivered", lambda p: p.part.position),
+    _sum("waiting_records", "records", "not given to a worker yet", lambda p: p.part.waiting),
+    _sum("in_flight_records", "records", "given to workers", lambda p: p.part.in_flight),
+    _sum("parked_records", "records", "wait for a retry", lambda p: p.part.parked),
+    _sum("bytes_held", "bytes", "bytes of unfinished records", lambda p: p.part.bytes_held),
+    TOPIC.define("oldest_unfinished_age_seconds", "seconds", "since the oldest unfinished record was delivered", _oldest_of_topic),
+)  # fmt: skip
+
+_OF_PARTITIONS: tuple[Definition[PartitionView], ...] = (
+    PARTITION.define("lag_records", "records", "offsets from the group's committed offset to where the app may read: the last stable offset, or the end with `isolation.level=read_uncommitted`; without a commit, all that exist", PartitionView.lag),
+    PARTITION.define("records", "records", "records (offsets) that exist", PartitionView.records),
+    PARTITION.define("start_offset", "offset", "the first offset that exists", lambda p: p.offsets.start),
+    PARTITION.define("end_offset", "offset", "the offset after the last record, open transactions included", lambda p: p.offsets.end),
+    PARTITION.define("last_stable_offset", "offset", "the first offset of the first open transaction; the end if there is none", lambda p: p.offsets.stable),
+    PARTITION.define("committed_offset", "offset", "the group's committed offset, as the broker says when asked", PartitionView.committed),
+    _part("confirmed_offset", "offset", "the newest committed offset that was confirmed to this app", lambda p: given(p.committed, "nothing is committed")),
+    _part("position", "offset", "offset of the next record to be delivered", lambda p: p.position),
+    _part("committable_offset", "offset", "offset of the first record that is not finished", lambda p: p.committable),
+    _part("epoch", "epoch", "rises whenever the partition is assigned or moved", lambda p: p.epoch),
+    _part("delivered_records", "records", "taken in since the epoch began", lambda p: p.delivered),
+    _part("finished_records", "records", "need nothing more, since the epoch began", lambda p: p.finished),
+    _part("waiting_records", "records", "not given to a worker yet", lambda p: p.waiting),
+    _part("in_flight_records", "records", "given to workers", lambda p: p.in_flight),
+    _part("parked_records", "records", "wait for a retry", lambda p: p.parked),
+    _part("held_records", "records", "wait behind a parked or settling record of their lane", lambda p: p.held),
+    _part("settling_records", "records", "their dead letter, or what they produced, is not acknowledged", lambda p: p.settling),
+    _part("unacked_records", "records", "wait for `record.ack()`", lambda p: p.unacked),
+    _part("bytes_held", "bytes", "bytes of unfinished records", lambda p: p.bytes_held),
+    _part("paused", "flag", "1 while intake is paused, for whatever reason", lambda p: int(bool(p.paused))),
+    PARTITION.define("oldest_unfinished_age_seconds", "seconds", "since the first unfinished record was delivered: a head that does not move shows here", _oldest),
+)  # fmt: skip
+
+_OF_SUBSCRIPTIONS: tuple[Definition[SubscriptionSnapshot], ...] = (
+    SUBSCRIPTION.define("dispatched_records", "records", "given to its workers", lambda s: s.dispatched),
+    SUBSCRIPTION.define("stale_records", "records", "those whose epoch is over and whose handler still runs", lambda s: s.stale),
+    SUBSCRIPTION.define("workers", "workers", "threads or processes; 1 for a loop", lambda s: s.workers),
+    SUBSCRIPTION.define("workers_busy", "workers", "how many of them run a handler now; for a loop, handlers that run", lambda s: s.workers_busy),
+    SUBSCRIPTION.define("chunk_records", "records", "how many records are handed over at once now", lambda s: s.chunk_records),
+    SUBSCRIPTION.define("record_cost_seconds", "seconds", "time per record of late", lambda s: s.cost_s),
+)  # fmt: skip
+
+_OF_REPORTERS: tuple[Definition[ReporterState], ...] = (
+    REPORTER.define("reports_total", "reports", "reports made", lambda r: r.reports, "counter"),
+    REPORTER.define("failures_total", "reports", "reports that raised", lambda r: r.failures, "counter"),
+    REPORTER.define("skipped_total", "reports", "reports that were due while an earlier one still ran", lambda r: r.skipped, "counter"),
+    REPORTER.define("running_seconds", "seconds", "how long the report that runs now has run: one that hangs shows here", lambda r: given(r.running_s, "no report runs")),
+    REPORTER.define("report_age_seconds", "seconds", "since a report was last made", lambda r: given(r.finished_age_s, NOT_YET)),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All definitions, by scope."""
+
+    app: tuple[Definition[View], ...] = _OF_APP
+    reasons: tuple[Definition[tuple[View, str]], ...] = _OF_REASONS
+    topics: tuple[Definition[TopicView], ...] = _OF_TOPICS
+    partitions: tuple[Definition[PartitionView], ...] = _OF_PARTITIONS
+    subscriptions: tuple[Definition[SubscriptionSnapshot], ...] = _OF_SUBSCRIPTIONS
+    reporters: tuple[Definition[ReporterState], ...] = _OF_REPORTERS
+
+    def sections(self) -> tuple[tuple[str, tuple[Metric, ...]], ...]:
+        """Titles and metrics, in the order of the reference."""
+        return (
+            (APP.title, tuple(d.metric for d in self.app)),
+            (REASON.title, tuple(d.metric for d in self.reasons)),
+            (TOPIC.title, tuple(d.metric for d in self.topics)),
+            (PARTITION.title, tuple(d.metric for d in self.partitions)),
+            (SUBSCRIPTION.title, tuple(d.metric for d in self.subscriptions)),
+            (REPORTER.title, tuple(d.metric for d in self.reporters)),
+        )
+
+
+CATALOGUE = Catalogue()

@@ -1,0 +1,170 @@
+"""The catalogue: values as in Apache Storm's metric tests, unknown as unknown, and a reference page that is generated."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from headrace import CountersSnapshot, EngineSnapshot, PartitionSnapshot, Snapshot, SubscriptionSnapshot
+from headrace.observe import Gauge, ReporterState, Unknown
+from headrace.observe.catalogue import CATALOGUE
+from headrace.observe.evaluation import evaluate
+from headrace.observe.page import metrics_page
+from headrace.observe.views import PartitionOffsets, View
+from tests.unit.observe.views import is_unknown, offsets, part, view
+
+if TYPE_CHECKING:
+    from headrace.observe.metrics import Value
+
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
+
+
+def values(made: View, *gauges: Gauge) -> dict[str, Value]:
+    """All of a view, by key without the prefix."""
+    samples = evaluate(made, gauges, lambda _metric, _labels: True)
+    keys = [sample.key.removeprefix("headrace_") for sample in samples]
+    assert len(keys) == len(set(keys)), "one value a key"
+    return dict(zip(keys, (sample.value for sample in samples), strict=True))
+
+
+def test_a_partition_as_storm_users_expect() -> None:
+    """End 100, committed 90: lag 10. Begins at 1: 99 records. Storm's latestEmitted is our position, less one."""
+    made = view([part("t", 0, position=50, committed=40)], {("t", 0): offsets(1, 100, 100, 90)})
+    found = values(made)
+    assert found["partition_lag_records{topic=t,partition=0}"] == 10
+    assert found["partition_records{topic=t,partition=0}"] == 99
+    assert found["partition_start_offset{topic=t,partition=0}"] == 1
+    assert found["partition_end_offset{topic=t,partition=0}"] == 100
+    assert found["partition_position{topic=t,partition=0}"] == 50
+    assert found["partition_confirmed_offset{topic=t,partition=0}"] == 40
+    assert found["partition_committed_offset{topic=t,partition=0}"] == 90
+
+
+def test_totals_of_a_topic_do_not_accumulate() -> None:
+    """100/90 and 200/170: 40 behind, however often it is read; no other topic's partitions count."""
+    known = {
+        ("a", 1): offsets(1, 100, 100, 90),
+        ("a", 2): offsets(2, 200, 200, 170),
+        ("b", 1): offsets(0, 5, 5, 0),
+    }
+    made = view([part("a", 2), part("b", 1), part("a", 1)], known)
+    for _ in range(2):
+        found = values(made)
+        assert found["topic_lag_records{topic=a}"] == 40
+        assert found["topic_records{topic=a}"] == 99 + 198
+        assert found["topic_start_offset_sum{topic=a}"] == 3
+        assert found["topic_end_offset_sum{topic=a}"] == 300
+        assert found["topic_committed_offset_sum{topic=a}"] == 260
+        assert found["topic_position_sum{topic=a}"] == 240
+        assert found["topic_lag_records{topic=b}"] == 5
+
+
+def test_what_is_revoked_is_gone() -> None:
+    known = {("a", 1): offsets(), ("a", 2): offsets()}
+    assert not [key for key in values(view([part("a", 2)], known)) if "partition=1" in key]
+    assert not [key for key in values(view([], known)) if "topic=" in key]
+
+
+def test_lag_without_a_commit_is_all_that_exists_and_never_below_zero() -> None:
+    lag = "partition_lag_records{topic=t,partition=0}"
+    assert values(view([part("t")], {("t", 0): offsets(10, 130, 130, None)}))[lag] == 120
+    assert values(view([part("t")], {("t", 0): offsets(10, 130, 130, 4)}))[lag] == 120, "cut by retention"
+    assert values(view([part("t")], {("t", 0): offsets(10, 130, 130, 131)}))[lag] == 0
+
+
+def test_lag_ends_where_the_app_may_read() -> None:
+    uncommitted = PartitionOffsets(10, 130, 125, 80, 130)
+    assert (
+        values(view([part("t")], {("t", 0): offsets()}))["partition_lag_records{topic=t,partition=0}"] == 45
+    )
+    assert (
+        values(view([part("t")], {("t", 0): uncommitted}))["partition_lag_records{topic=t,partition=0}"] == 50
+    )
+
+
+@pytest.mark.parametrize("missing", ["start", "readable", "committed"])
+def test_unknown_is_unknown_with_its_reason_and_never_a_number(missing: str) -> None:
+    numbers: dict[str, int | Unknown] = {"start": 1, "end": 9, "stable": 9, "committed": 3, "readable": 9}
+    numbers[missing] = Unknown("no ACL")
+    found = values(
+        view([part("t", 0), part("t", 1)], {("t", 0): offsets(), ("t", 1): PartitionOffsets(**numbers)})
+    )
+    assert is_unknown(found["partition_lag_records{topic=t,partition=1}"], "no ACL")
+    assert is_unknown(found["topic_lag_records{topic=t}"], "partition 1: no ACL")
+    assert found["partition_lag_records{topic=t,partition=0}"] == 45
+
+
+def test_nothing_pending_is_no_age_of_zero() -> None:
+    found = values(view([part("t", 0, oldest_age_s=None, committed=None)]))
+    assert is_unknown(
+        found["partition_oldest_unfinished_age_seconds{topic=t,partition=0}"], "nothing is unfinished"
+    )
+    assert is_unknown(found["topic_oldest_unfinished_age_seconds{topic=t}"], "nothing is unfinished")
+    assert is_unknown(found["partition_confirmed_offset{topic=t,partition=0}"], "nothing is committed")
+
+
+def test_ages_grow_with_the_snapshot() -> None:
+    """The snapshot is two seconds old: what was six seconds old then is eight now."""
+    found = values(view([part("t", 0), part("t", 1, oldest_age_s=1.0)]))
+    assert found["snapshot_age_seconds"] == 2.0
+    assert found["partition_oldest_unfinished_age_seconds{topic=t,partition=0}"] == 8.0
+    assert found["topic_oldest_unfinished_age_seconds{topic=t}"] == 8.0
+
+
+def test_every_number_of_a_snapshot_has_its_metric() -> None:
+    """Each field with a value of its own must come out somewhere: a new field needs a metric."""
+    counters = CountersSnapshot(**{f.name: 1000 + i for i, f in enumerate(fields(CountersSnapshot))})
+    subscription = SubscriptionSnapshot("s", 2001, 2002, 2003, 2004, 2005, 2006.5)
+    left_out = {"topic", "partition", "phase", "paused", "oldest_age_s"}
+    names = [f.name for f in fields(PartitionSnapshot) if f.name not in left_out]
+    one = part("t", 0, **{name: 3000 + i for i, name in enumerate(names)})
+    made = view([one])
+    snapshot = Snapshot(98.0, 7, "running", EngineSnapshot((one,), counters, (subscription,)))
+    made = View(snapshot, made.health, made.now, made.offsets_of, made.offsets_age_s)
+    found = set(values(made).values())
+    expected = {1000 + i for i in range(len(fields(CountersSnapshot)))} | {
+        3000 + i for i in range(len(names))
+    }
+    expected |= {2001, 2002, 2003, 2004, 2005}
+    assert sorted(expected - {value for value in found if isinstance(value, int)}) == []
+    assert 2006.5 in found
+
+
+def test_gauges_of_the_user() -> None:
+    def broken() -> float:
+        raise LookupError("no such table")
+
+    gauges = (
+        Gauge("mine", lambda: 7),
+        Gauge("none", lambda: None),
+        Gauge("broken", broken),
+        Gauge("infinite", lambda: float("inf")),
+        Gauge("text", lambda: "seven"),  # type: ignore[arg-type, return-value] # pyright: ignore[reportArgumentType]
+    )
+    found = values(view(reporters=(ReporterState("r", 1.0, reports=3),)), *gauges)
+    assert found["mine"] == 7
+    assert is_unknown(found["none"], "no value")
+    assert is_unknown(found["broken"], "LookupError: no such table")
+    assert is_unknown(found["infinite"], "no finite number")
+    assert is_unknown(found["text"], "no finite number")
+    assert found["reporter_reports_total{reporter=r}"] == 3
+
+
+def test_names_are_one_each_and_end_as_their_kind() -> None:
+    metrics = [metric for _, found in CATALOGUE.sections() for metric in found]
+    assert len({metric.name for metric in metrics}) == len(metrics)
+    for metric in metrics:
+        assert re.fullmatch(r"headrace_[a-z_]+", metric.name)
+        assert metric.name.endswith("_total") == (metric.kind == "counter"), metric.name
+        assert metric.meaning
+        assert metric.bound
+        assert not metric.name.endswith(("_s", "_ms")), "seconds are written out"
+
+
+def test_the_reference_page_is_the_catalogue() -> None:
+    """Otherwise: python -m headrace.observe.page > docs/reference/metrics.md."""
+    assert PAGE.read_text(encoding="utf-8") == metrics_page()
