@@ -7,4 +7,14 @@ from __future__ import annotations
 
 from typing import Final
 
-REGRESSIONS: Final[tuple[tuple[int | str, str], ...]] = ()
+REGRESSIONS: Final[tuple[tuple[int | str, str], ...]] = (
+    (3245, "S5: the judge began a stop's time at the operator's word, after the app had failed by itself"),
+    (
+        3734,
+        "L1: a static member half way through a cooperative round left partitions to nobody, as Kafka does",
+    ),
+    (4985, "S3: two records at one offset of a topic made anew were taken for one"),
+    (5039, "S2: the second of two seeks was taken for one that nobody had asked for"),
+    (9890, "L1: the model let a static member back in while the leader assigned, with nothing"),
+    (40619, "S5: what compaction removed from under a member was not counted as in its hands"),
+)

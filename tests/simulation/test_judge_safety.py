@@ -386,6 +386,34 @@ LAWFUL: dict[str, Callable[[], Story]] = {
     "the last commit of a revoke overtakes one in flight": lambda: (
         begun().handle(0).send(1).handle(1).revoke_begins().send(2, in_flight=2).revoke_ends()
     ),
+    "an app that fails by itself is stopping from then on": lambda: (
+        begun().start(0).add(told.Failing("m")).wait(14).add(told.StopAsked("m")).wait(3).revoke(closing=True)
+    ),
+    "two seeks of one partition, one after the other": lambda: (
+        begun()
+        .add(told.SeekWanted("m", T0))
+        .add(told.SeekWanted("m", T0))
+        .add(told.Sought("m", T0, 2))
+        .add(told.Sought("m", T0, 1))
+    ),
+    "without maps, what a member holds is in the way though compaction removed it": lambda: (
+        begun(3, "abc")
+        .handle(1, key="b")
+        .send(0)
+        .answer(0, "OFFSET_METADATA_TOO_LARGE")
+        .commit(0)
+        .add(told.Removed(T0, 0, 0))
+        .revoke(took_s=0.0)
+    ),
+    "another key's record at the same offset of a topic made anew": lambda: (
+        begun()
+        .start(0)
+        .add(told.FaultBegan("topics_recreated", T0[0]))
+        .log(2, "bb")
+        .add(told.Sought("m", T0, 0))
+        .fetch(0, 1)
+        .start(0, key="b", run=2)
+    ),
     "what was unconfirmed at a crash comes again, once": lambda: (
         begun().handle(0).kill().member("n").fetch(0, name="n").handle(0, name="n")
     ),

@@ -258,7 +258,8 @@ class Member:
     callback_at: float | None = None
     closing: bool = False
     freezes: list[tuple[float, float]] = field(default_factory=list[tuple[float, float]])
-    seeks_wanted: set[TopicPartition] = field(default_factory=set["TopicPartition"])
+    # How many seeks the user asked for and has not seen; one may replace another.
+    seeks_wanted: dict[TopicPartition, int] = field(default_factory=dict["TopicPartition", int])
     # A broker refused an offset map of it: it may leave maps out.
     map_refused: bool = False
     snapshot_drained: bool = True

@@ -48,6 +48,7 @@ class Judge:
             told.MemberKilled: self._member_killed,
             told.MemberFrozen: self._member_frozen,
             told.StopAsked: self._stop_asked,
+            told.Failing: self._failing,
             told.MemberEnded: self._member_ended,
             told.Assigned: self._assigned,
             told.AssignReturned: self._assign_returned,
@@ -159,6 +160,10 @@ class Judge:
         member.stop_at = self._now if member.stop_at is None else member.stop_at
         member.stop_hard = member.stop_hard or entry.hard
 
+    def _failing(self, entry: told.Failing) -> None:
+        member = self._members[entry.member]
+        member.stop_at = self._now if member.stop_at is None else member.stop_at
+
     def _member_ended(self, entry: told.MemberEnded) -> None:
         member = self._members[entry.member]
         member.ended = True
@@ -240,7 +245,8 @@ class Judge:
         self._safety.commit_answered(self._members[entry.member], entry)
 
     def _seek_wanted(self, entry: told.SeekWanted) -> None:
-        self._members[entry.member].seeks_wanted.add(entry.place)
+        wanted = self._members[entry.member].seeks_wanted
+        wanted[entry.place] = wanted.get(entry.place, 0) + 1
 
     def _sought(self, entry: told.Sought) -> None:
         self._safety.sought(self._members.get(entry.member), entry, self._now)

@@ -36,9 +36,9 @@ def _in_the_way(
     if lane is None:
         # Without a key there is no order; only one assignment does not try one record twice at once.
         return run.offset == entry.offset and run.tenure is tenure
-    if (
-        run.offset != entry.offset and partition.lane(run.key) != lane
-    ):  # not the log's key: it may be made anew
+    # The key that each was given, not the log's: that may have been made anew, and an offset mean another record.
+    same_record = run.offset == entry.offset and not partition.unpromised
+    if not same_record and partition.lane(run.key) != lane:
         return False
     return run.member == tenure.member or not (run.outlived or run.tenure.contested or tenure.contested)
 

@@ -90,7 +90,7 @@ class Safety:
         if member.stop_hard or member.frozen_since(now - bounds.max_poll_interval_s, now) > 0:
             return False
         if member.closing:
-            # Without a stop it is closed because it broke: that is a loss.
+            # Neither stopped nor failing, it is closed to be made anew: that is a loss.
             return member.stop_at is not None and now - member.stop_at < bounds.stop_s * DRAIN_SHARE
         return took_s < min(bounds.drain_s, bounds.max_poll_interval_s / 4) * 0.9
 
@@ -104,7 +104,8 @@ class Safety:
             self._blame("S5", f"{tenure.member} gave {where} back while handlers ran on {running}")
             return
         # Without maps a commit says nothing of what is finished behind an unfinished record.
-        head = min(tenure.unfinished() & partition.records.keys(), default=partition.end)
+        # What compaction has removed since the member fetched it is in hand all the same.
+        head = min(tenure.unfinished(), default=partition.end)
         missing = [
             offset
             for offset, (at, how) in sorted(tenure.settled.items())
@@ -315,9 +316,10 @@ class Safety:
         if tenure is None or tenure.closed:
             return
         gone = (tenure.position or partition.committed or 0) < partition.start
-        if not (entry.place in member.seeks_wanted or gone or partition.unpromised):
+        wanted = member.seeks_wanted.get(entry.place, 0)
+        if not (wanted or gone or partition.unpromised):
             self._blame("S2", f"{member.name} moved {_name(entry.place)} to {entry.offset} unasked")
-        member.seeks_wanted.discard(entry.place)
+        member.seeks_wanted[entry.place] = max(0, wanted - 1)
         partition.close(tenure)
         fresh = member.tenures[entry.place] = Tenure(member.name, entry.place, frozenset())
         fresh.moved_to = entry.offset

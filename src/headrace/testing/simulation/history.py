@@ -72,6 +72,14 @@ class StopAsked:
 
 @final
 @dataclass(frozen=True, slots=True)
+class Failing:
+    """The app tells its user that it ends by itself: from here on it is stopping."""
+
+    member: str
+
+
+@final
+@dataclass(frozen=True, slots=True)
 class MemberEnded:
     """The owner loop returned; `error` is the class name of the fatal error, None for a clean stop."""
 
@@ -323,6 +331,7 @@ Entry = (
     | MemberKilled
     | MemberFrozen
     | StopAsked
+    | Failing
     | MemberEnded
     | Assigned
     | AssignReturned

@@ -312,4 +312,6 @@ class Member:
         if isinstance(notice, notices.RecordSkipped):
             place = (notice.topic, notice.partition)
             self._history.add(self._kernel.now, told.Settled(self.name, place, notice.offset, "skipped"))
+        if isinstance(notice, notices.AppFailed):
+            self._history.add(self._kernel.now, told.Failing(self.name))
         self._history.add(self._kernel.now, told.Told(self.name, f"{notice.name}: {notice}"))

@@ -34,6 +34,9 @@ STEPS_MAX: Final = 60_000
 """Of the scheduler, in one world. A world that needs more is busy with nothing."""
 CALM_MAX_S: Final = 400.0
 """After trouble everything must be finished within so long: a session and a poll interval for each of its causes."""
+GIVEN_OUT_AGAIN_S: Final = (0.0, 60.0, 120.0)
+"""When the calm assigns a cooperative group of static members anew. A static member that goes between giving partitions
+up and joining for the next round is taken back without a round, and nobody is given them: seen on Kafka 4.3.1."""
 RESTART_S: Final = 3.0
 VALUE: Final = b"0123456789"
 OPEN_MAX_S: Final = 2.0
@@ -109,6 +112,8 @@ class World:
         kernel = self.kernel
         self.calm = True
         self._trouble_maker.calm()
+        if self.scenario.static and self.scenario.protocol == "cooperative":
+            self._trouble_maker.rebalance_at(*GIVEN_OUT_AGAIN_S)
         self.kafka.calm()
         stuck, failing = self._append_stuck(), self._append_failing()
         self.history.add(kernel.now, told.FaultsOver((*stuck, *failing)))

@@ -98,6 +98,7 @@ class ClassicGroup:
         reply: Reply,
     ) -> None:
         """JoinGroup; the answer waits until all have joined."""
+        back = instance is not None and member == ""
         if instance is not None and member == "":
             member = self._take_over(instance)
             if member in self._members and self.state == "stable":
@@ -119,7 +120,9 @@ class ClassicGroup:
             self._watch(member)
             changed = True
         else:
-            changed = known.wish != wish or (member == self._leader and self.state == "stable")
+            # One that is back under a new id while the leader assigns: the shares are made out to its old id.
+            outdated = back and self.state == "completing"
+            changed = known.wish != wish or outdated or (member == self._leader and self.state == "stable")
             known.wish = wish
         known.seen = self._kernel.now
         if not changed and self.state in {"stable", "completing"}:

@@ -65,6 +65,11 @@ class Trouble:
         """Nothing of it happens any more; guests go by themselves."""
         self._over = True
 
+    def rebalance_at(self, *moments_s: float) -> None:
+        """Let the group be assigned anew so many seconds from now, calm or not."""
+        for at_s in moments_s:
+            self._kernel.later(at_s, "guest", self._guest)
+
     # Inside
 
     def _do(self, action: Callable[[], None]) -> None:
