@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 _KIB: Final = 1024
 _MIB: Final = 1024 * 1024
+_RECORD_BYTES: Final = (
+    512  # what a queued record of 100 bytes takes, by the growth of a process that holds many
+)
+_QUEUED_RECORDS: Final = (500, 100_000)
+_PART_BYTES_MIN: Final = 128 * _KIB
 _FETCH_BYTES: Final = (_MIB, 50 * _MIB)  # a record must fit; librdkafka's own default is the other end
 
 
@@ -113,8 +118,10 @@ class Chunk:
 class RangeConsumer:
     """Reads partitions from offsets; joins no group, commits nothing. Used by one thread."""
 
-    def __init__(self, settings: ConnectionSettings, *, isolation: str, queue_bytes: int) -> None:
-        config: Any = range_config(settings, isolation, queue_bytes)
+    def __init__(
+        self, settings: ConnectionSettings, *, isolation: str, queue_bytes: int, partitions: int = 1
+    ) -> None:
+        config: Any = range_config(settings, isolation, queue_bytes, partitions)
         self._bootstrap_servers = settings.bootstrap_servers
         self._scrub = Scrubber(config)
         self._topic: str | None = None
@@ -219,18 +226,28 @@ class RangeConsumer:
             self.last_error = (error.name(), self._scrub(error.str()))
 
 
-def range_config(settings: ConnectionSettings, isolation: str, queue_bytes: int) -> dict[str, Any]:
-    """What librdkafka is told for a bounded read: the consumer's settings, and these."""
+def range_config(
+    settings: ConnectionSettings, isolation: str, queue_bytes: int, partitions: int
+) -> dict[str, Any]:
+    """What librdkafka is told for a bounded read of so many partitions: the consumer's settings, and these."""
     least, most = _FETCH_BYTES
+    fewest, enough = _QUEUED_RECORDS
+    records = queue_bytes // (_RECORD_BYTES * max(1, partitions))
     ours = {
-        # A range is read as fast as its reader goes: the budget in bytes bounds the queue, not a count.
-        "queued.min.messages": 100_000,
+        # The client's limit in bytes leaves out what it adds to each record, which is most of a small one.
+        "queued.min.messages": min(enough, max(fewest, records)),
         "queued.max.messages.kbytes": max(1, queue_bytes // _KIB),
         "fetch.max.bytes": min(most, max(least, queue_bytes)),
+        # Counted as compressed: what a fetch unpacks to may be many times as much.
+        "max.partition.fetch.bytes": min(
+            least, max(_PART_BYTES_MIN, queue_bytes // (4 * max(1, partitions)))
+        ),
         # Nobody waits for a reader whose user thinks for a while; there is no group to hold up.
         "max.poll.interval.ms": 86_400_000,
     }
     chosen = {key: settings.librdkafka.get(key, value) for key, value in ours.items()}
+    if "fetch.message.max.bytes" in settings.librdkafka:
+        del chosen["max.partition.fetch.bytes"]  # another name of it
     config = consumer_config(settings) | chosen | {"enable.partition.eof": True, "isolation.level": isolation}
     config.pop("error_cb", None)
     return config

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Literal, final, get_args
 
 from headrace.config import meant
@@ -23,6 +24,9 @@ COLUMNS: Final[tuple[Column, ...]] = get_args(Column)
 
 TIMESTAMP_TYPES: Final = ("CreateTime", "LogAppendTime")
 """Kafka's names, at the client's numbers 1 and 2; 0 is no timestamp."""
+
+_KIND: Final = itemgetter(0)
+_MOMENT: Final = itemgetter(1)
 
 
 def arrow(what: str) -> Any:
@@ -102,13 +106,14 @@ class Batcher:
 
     def _timestamp_columns(self, stamps: Sequence[tuple[int, int]]) -> dict[Column, Any]:
         pa = self._pa
-        numbers, moments = zip(*stamps, strict=True)
-        times: Sequence[int | None] = moments
+        times: list[int | None] = list(map(_MOMENT, stamps))
+        numbers = set(map(_KIND, stamps))
+        first = stamps[0][0]
         kinds: Any
-        if numbers.count(numbers[0]) == len(numbers) and numbers[0] > 0:
-            kinds = pa.repeat(pa.scalar(numbers[0] - 1, pa.int8()), len(numbers))
+        if numbers == {first} and first > 0:
+            kinds = pa.repeat(pa.scalar(first - 1, pa.int8()), len(stamps))
         else:
-            kinds = pa.array([number - 1 if number > 0 else None for number in numbers], pa.int8())
+            kinds = pa.array([number - 1 if number > 0 else None for number, _ in stamps], pa.int8())
             times = [ms if number > 0 else None for number, ms in stamps]
         return {
             "timestamp": pa.array(times, pa.int64()).cast(pa.timestamp("ms", tz="UTC")),

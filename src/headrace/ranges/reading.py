@@ -40,7 +40,7 @@ READ_GROUP: Final = "headrace-read"
 """The client wants a group id even where it joins none; nothing is ever committed to this one."""
 
 THREADS_MAX: Final = 4
-"""By default: each thread makes Python objects of records, and of these one process makes one at a time."""
+"""By default, and at most one for two processors: threads take turns at making Python objects of records."""
 
 _MIB: Final = 1024 * 1024
 _RECORD_BYTES: Final = 400  # what a record's Python objects take beside its payload
@@ -128,7 +128,7 @@ def read(
 
     as_: "batches" streams `pyarrow.RecordBatch`es, "table" reads all into a `pyarrow.Table`, "records" streams
         `StoredRecord`s and needs no pyarrow. columns: of Arrow; all if None.
-    parallelism: threads; by default one for each processor, at most four. on_data_loss: "report" counts offsets that
+    parallelism: threads; by default one for each two processors, at most four. on_data_loss: "report" counts offsets that
         are gone in `losses` and goes on. progress: called about twice a second, in the thread that iterates.
     timeout_s: longest wait for offsets at the start, and for anything to come later. memory_bytes_max: what waits in
         queues, half in the client and half as results; beside it is what the caller holds, and a chunk for each thread.
@@ -241,6 +241,7 @@ class ReadSettings:
             self.connection,
             isolation=self.isolation,
             queue_bytes=budget // max(1, len(shares)),
+            partitions=-(-len({one.place for one in found.ranges}) // max(1, len(shares))),
         )
         threads = [
             Share(
@@ -298,4 +299,4 @@ def _found(
 
 def _processors() -> int:
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(THREADS_MAX, there)
+    return max(1, min(THREADS_MAX, there // 2))
