@@ -414,6 +414,17 @@ LAWFUL: dict[str, Callable[[], Story]] = {
         .fetch(0, 1)
         .start(0, key="b", run=2)
     ),
+    "a map that the last one of a revoke overtook": lambda: (
+        begun(3, "abc")
+        .handle(1, key="b")
+        .send(0, metadata=offset_map(0, "01"))
+        .handle(2, key="c")
+        .revoke_begins()
+        .send(0, metadata=offset_map(0, "011"), in_flight=2)
+        .revoke_ends()
+        .apply(0, None, "m", offset_map(0, "011"))
+        .apply(0, 0, "m", offset_map(0, "01"))
+    ),
     "what was unconfirmed at a crash comes again, once": lambda: (
         begun().handle(0).kill().member("n").fetch(0, name="n").handle(0, name="n")
     ),

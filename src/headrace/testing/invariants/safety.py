@@ -361,7 +361,7 @@ class Safety:
         if not forgotten:
             return
         partition.may_repeat.update(forgotten)
-        late = sent is not None and now - sent.at >= self._bounds.commit_timeout_s
+        late = sent is not None and (sent.overtaken or now - sent.at >= self._bounds.commit_timeout_s)
         went_back = entry.before is not None and entry.offset < entry.before
         refused = member is None or member.map_refused
         if not (late or went_back or refused or partition.sought_at is not None or partition.unpromised):
