@@ -59,7 +59,7 @@ class WouldDeadlock(HeadraceError):
 
 @final
 class ConcurrentAccess(HeadraceError):
-    """A second thread, or event loop, called a consumer under `headrace.guard` while another was inside. Nothing was called.
+    """A second thread, or event loop, called a guarded consumer, or a lease, while another was inside. Nothing was called.
 
     The stacks show both. Make the second ask something else: a snapshot, or a connection of its own.
     """
@@ -77,6 +77,40 @@ class ConcurrentAccess(HeadraceError):
             f"{caller} called {call}() while {inside} was in {inside_call}(); give each its own consumer, or let one "
             f"thread make all calls\n{caller}:\n{caller_stack}{inside}:\n{inside_stack}"
         )
+
+
+@final
+class LeaseReleased(HeadraceError):
+    """A lease was used after its end: another user may have its consumer by now. Ask the pool for a new lease."""
+
+    def __init__(self, topic: str, partition: int, why: str) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.why = why
+        super().__init__(f"the lease of {topic}[{partition}] is over ({why}); ask the pool for a new one")
+
+
+@final
+class PoolExhausted(HeadraceError):
+    """No consumer came free in time, and the pool may open no more. End leases sooner, or raise `consumers_hard_max`."""
+
+    def __init__(self, topic: str, partition: int, consumers_hard_max: int, waited_s: float) -> None:
+        self.topic = topic
+        self.partition = partition
+        self.consumers_hard_max = consumers_hard_max
+        self.waited_s = waited_s
+        super().__init__(
+            f"{topic}[{partition}]: all {consumers_hard_max} consumers of the pool were in use for {waited_s:.1f} s; "
+            "end leases sooner, or raise consumers_hard_max"
+        )
+
+
+@final
+class PoolClosed(HeadraceError):
+    """A lease was asked of a pool that is closed. Make a new pool."""
+
+    def __init__(self) -> None:
+        super().__init__("the pool is closed; make a new one")
 
 
 @final

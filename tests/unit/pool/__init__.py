@@ -1,0 +1,1 @@
+"""Tests of the consumer pool, without Kafka."""
