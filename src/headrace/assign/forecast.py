@@ -82,11 +82,22 @@ class Situation:
         stay = [member for member in self.members if member.id not in remove]
         topics = dict(self.topics)
         for topic, count in (partitions or {}).items():
-            had = topics.get(topic, 0)
-            if count < (had.partitions if isinstance(had, Topic) else had):
-                raise GroupInvalid(f"topic {topic}", "topics never lose partitions")
-            topics[topic] = count
+            topics[topic] = _grown(topic, topics.get(topic, 0), count)
         return Situation((*stay, *newcomers), topics)
+
+
+def _grown(name: str, had: int | Topic, count: int) -> int | Topic:
+    """Of what is new no rack is known, and no load."""
+    more = count - (had.partitions if isinstance(had, Topic) else had)
+    if more < 0:
+        raise GroupInvalid(f"topic {name}", "topics never lose partitions")
+    if not isinstance(had, Topic):
+        return count
+    return Topic(
+        count,
+        None if had.racks is None else [*had.racks, *[()] * more],
+        None if had.loads is None else [*had.loads, *[0.0] * more],
+    )
 
 
 class Handover(NamedTuple):

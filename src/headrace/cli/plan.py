@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,10 +25,13 @@ from headrace.cli.connection import (
 from headrace.cli.debugging import Debug
 from headrace.cli.exits import Exit, Unusable
 from headrace.cli.texts import columns, printable
-from headrace.errors import GroupInvalid
+from headrace.errors import GroupInvalid, HeadraceError
 
 if TYPE_CHECKING:
+    from headrace._client.settings import ConnectionSettings
+    from headrace.assign import Topic
     from headrace.assign.forecast import Forecast, Situation
+    from headrace.cli.loads import Loads
 
 HANDOVERS_SHOWN_MAX = 20
 BAR_MAX = 60
@@ -51,6 +55,16 @@ def plan(
     strategy: Annotated[
         str | None, typer.Option("--strategy", help="Plan with this assignor, not with the group's own.")
     ] = None,
+    rate_over_s: Annotated[
+        float,
+        typer.Option(
+            "--rate-over",
+            min=0,
+            max=600,
+            metavar="SECONDS",
+            help="Watch so long how fast each partition grows.",
+        ),
+    ] = 0.0,
     picture: Annotated[
         Path | None, typer.Option("--svg", metavar="FILE", help="Write a picture of the moves.")
     ] = None,
@@ -66,11 +80,12 @@ def plan(
 
     if (group is None) == (source is None):
         raise Unusable("name a group, or a file with --from")
-    if source is not None:
-        assignor, now, doubts = _from_file(source)
-    else:
-        assignor, now, doubts = _from_broker(str(group), connection(bootstrap_servers, librdkafka), timeout_s)
-    name = strategy or assignor
+    group_read = (
+        _from_file(source)
+        if source is not None
+        else _from_broker(str(group), connection(bootstrap_servers, librdkafka), timeout_s, rate_over_s)
+    )
+    now, doubts, name = group_read.now, list(group_read.doubts), strategy or group_read.assignor
     if name not in SAME_AS_KAFKA:
         doubts.append(
             "loads and moves are the best there are; Kafka's own assignor may move more, or other partitions"
@@ -86,15 +101,29 @@ def plan(
         raise Unusable(str(invalid)) from invalid
     if picture is not None:
         picture.write_text(svg(found), encoding="utf-8")
-    typer.echo(json.dumps(_as_json(name, now, found, doubts)) if as_json else _as_text(name, found, doubts))
+    told = replace(group_read, doubts=tuple(doubts))
+    typer.echo(json.dumps(_as_json(name, told, found)) if as_json else _as_text(name, told, found))
     return Exit.OK
 
 
-def _from_broker(group: str, settings: Any, timeout_s: float) -> tuple[str, Situation, list[str]]:
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A group as it was read. doubts: why a forecast of it is not exact. notes: what else is not known."""
+
+    assignor: str
+    now: Situation
+    loads: tuple[Loads, ...]
+    doubts: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def _from_broker(group: str, settings: ConnectionSettings, timeout_s: float, rate_over_s: float) -> _Group:
     """The group as its coordinator describes it. Subscriptions are not told: each member counts as reading what all do."""
-    from headrace._client.inspection import Inspector  # noqa: PLC0415 - loads the client library
+    from headrace._client.admin import Observer  # noqa: PLC0415 - loads the client library
+    from headrace._client.inspection import Inspector  # noqa: PLC0415 - with it
     from headrace.assign import Claim, Member  # noqa: PLC0415 - with it
     from headrace.assign.forecast import Situation  # noqa: PLC0415 - with it
+    from headrace.cli.loads import measured, weighing  # noqa: PLC0415 - with it
 
     inspector = Inspector(settings)
     found = inspector.owners(group, timeout_s)
@@ -105,17 +134,32 @@ def _from_broker(group: str, settings: Any, timeout_s: float) -> tuple[str, Situ
     if not found.owned:
         raise Unusable(f"group {group} has no members; plan from a file with --from")
     named = sorted({topic for owned in found.owned.values() for topic in owned})
-    sizes = inspector.topics(timeout_s)
-    members = tuple(Member(name, named, Claim(owned)) for name, owned in sorted(found.owned.items()))
-    doubts = [
-        "brokers do not tell subscriptions: every member is taken to read every topic that the group reads"
-    ]
-    return found.assignor, Situation(members, {t: sizes[t].partitions for t in named if t in sizes}), doubts
+    known = inspector.topics(timeout_s)
+    sizes = {topic: known[topic].partitions for topic in named if topic in known}
+    loads: list[Loads] = []
+    notes: list[str] = []
+    try:
+        loads = measured(Observer(settings), group, sorted(sizes), timeout_s, rate_over_s)
+    except HeadraceError as error:
+        notes.append(f"lag is not known: {error}")
+    return _Group(
+        found.assignor,
+        Situation(
+            tuple(Member(name, named, Claim(owned)) for name, owned in sorted(found.owned.items())),
+            weighing(sizes, loads),
+        ),
+        tuple(loads),
+        (
+            "brokers do not tell subscriptions: every member is taken to read every topic that the group reads",
+        ),
+        tuple(notes),
+    )
 
 
-def _from_file(path: Path) -> tuple[str, Situation, list[str]]:
+def _from_file(path: Path) -> _Group:
     from headrace.assign import Claim, Member, Topic  # noqa: PLC0415 - not every command plans
     from headrace.assign.forecast import Situation  # noqa: PLC0415
+    from headrace.cli.loads import told as loads_told  # noqa: PLC0415
 
     try:
         told: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -140,7 +184,7 @@ def _from_file(path: Path) -> tuple[str, Situation, list[str]]:
         raise Unusable(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Unusable(f"{path} is not a group as `headrace plan` reads it: {error!r}") from error
-    return assignor, Situation(members, topics), []
+    return _Group(assignor, Situation(members, topics), tuple(loads_told(topics)))
 
 
 def _counts(written: list[str]) -> dict[str, int]:
@@ -153,31 +197,46 @@ def _counts(written: list[str]) -> dict[str, int]:
     return counts
 
 
-def _as_json(name: str, now: Situation, found: Forecast, doubts: list[str]) -> dict[str, Any]:
+def _as_json(name: str, group: _Group, found: Forecast) -> dict[str, Any]:
     """What stands under topics and members is the group as it is: `--from` reads it."""
-    topics = {
-        topic: given if isinstance(given, int) else given.partitions for topic, given in now.topics.items()
-    }
     return {
         "assignor": name,
-        "topics": topics,
+        "topics": {topic: _topic_as_json(given) for topic, given in group.now.topics.items()},
         "members": [
             {"id": member.id, "topics": list(member.topics), "owned": found.before[member.id]}
-            for member in now.members
+            | ({"rack": member.rack} if member.rack is not None else {})
+            | ({"capacity": member.capacity} if member.capacity != 1 else {})
+            for member in group.now.members
         ],
         "after": found.after,
         "handovers": [one._asdict() for one in found.handovers],
         "imbalance": {"before": found.imbalance_before, "after": found.imbalance_after},
+        "loads": {
+            one.what: {"before": one.of(found.before), "after": one.of(found.after)} for one in group.loads
+        },
         "paused": {"eager": found.paused_eager, "cooperative": found.paused_cooperative},
         "rounds": {"eager": 1, "cooperative": found.rounds_cooperative},
-        "exact": not doubts,
-        "doubts": doubts,
+        "exact": not group.doubts,
+        "doubts": list(group.doubts),
+        "notes": list(group.notes),
     }
 
 
-def _as_text(name: str, found: Forecast, doubts: list[str]) -> str:
-    lines = [f"assignor {printable(name.encode())}: " + ("exact" if not doubts else "approximate")]
-    lines += [f"  since {doubt}" for doubt in doubts]
+def _topic_as_json(given: int | Topic) -> Any:
+    if isinstance(given, int):
+        return given
+    told: dict[str, Any] = {"partitions": given.partitions}
+    if given.racks is not None:
+        told["racks"] = [sorted(racks) for racks in given.racks]
+    if given.loads is not None:
+        told["loads"] = list(given.loads)
+    return told
+
+
+def _as_text(name: str, group: _Group, found: Forecast) -> str:
+    lines = [f"assignor {printable(name.encode())}: " + ("exact" if not group.doubts else "approximate")]
+    lines += [f"  since {doubt}" for doubt in group.doubts]
+    lines += [f"  {note}" for note in group.notes]
     names = sorted(found.before.keys() | found.after.keys())
     gives = dict.fromkeys(names, 0)
     takes = dict.fromkeys(names, 0)
@@ -189,6 +248,8 @@ def _as_text(name: str, found: Forecast, doubts: list[str]) -> str:
     had = {member: sum(map(len, found.before.get(member, {}).values())) for member in names}
     has = {member: sum(map(len, found.after.get(member, {}).values())) for member in names}
     most = max([*had.values(), *has.values(), 1])
+    sums = [one.of(shares) for one in group.loads for shares in (found.before, found.after)]
+    titles = [f"{one.what} {when}" for one in group.loads for when in ("now", "then")]
     rows = [
         (
             printable(member.encode(), 40),
@@ -196,11 +257,13 @@ def _as_text(name: str, found: Forecast, doubts: list[str]) -> str:
             str(has[member]) if member in found.after else "-",
             gives[member],
             takes[member],
+            *(f"{one[member]:,.0f}" if member in one else "-" for one in sums),
             _bar(had[member] - gives[member], gives[member], takes[member], most),
         )
         for member in names
     ]
-    lines += ["", columns(("member", "now", "then", "gives", "takes", "# keeps  - gives  + takes"), rows), ""]
+    head = ("member", "now", "then", "gives", "takes", *titles, "# keeps  - gives  + takes")
+    lines += ["", columns(head, rows), ""]
     for topic, partition, source, target in found.handovers[:HANDOVERS_SHOWN_MAX]:
         lines.append(f"{printable(topic.encode())}-{partition}  {source or 'nobody'} -> {target or 'nobody'}")
     if len(found.handovers) > HANDOVERS_SHOWN_MAX:

@@ -6,13 +6,15 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from headrace.assign import Claim, CooperativeSticky, Member, Range, RoundRobin, Sticky
+from headrace.assign import Claim, CooperativeSticky, Member, Range, RoundRobin, Sticky, Topic
+from headrace.assign.charts import plot
 from headrace.assign.drawing import svg
 from headrace.assign.forecast import Handover, Situation, forecast, strategy_named
 from headrace.assign.simulate import simulate
 from headrace.errors import GroupInvalid
 from tests.unit.assign.groups import member_of
 
+SVG = "{http://www.w3.org/2000/svg}"
 NOW = Situation((member_of("a t | t-0 t-1 t-2"), member_of("b t | t-3 t-4 t-5")), {"t": 6})
 
 
@@ -67,9 +69,32 @@ def test_the_picture_has_every_partition_twice_and_an_arrow_for_each_move() -> N
     texts = "".join(drawn.itertext())
     assert "<a&b> now: 2" in texts
     assert "new-1 then: 1" in texts
-    names = [title.text for title in drawn.iter("{http://www.w3.org/2000/svg}title")]
-    assert sorted(names, key=str) == ["t-0", "t-0", "t-1", "t-1"]
-    assert len(list(drawn.iter("{http://www.w3.org/2000/svg}line"))) == 1
+    names = [title.text for title in drawn.iter(f"{SVG}title")]
+    assert sorted(filter(None, names)) == ["<a&b>", "<a&b>", "new-1", "new-1", "t-0", "t-0", "t-1", "t-1"]
+    assert len(arrows_of(drawn)) == 1
+
+
+def arrows_of(drawn: ET.Element) -> list[ET.Element]:
+    return [path for path in drawn.iter(f"{SVG}path") if path.get("marker-end")]
+
+
+def test_many_moves_are_drawn_as_one_arrow_for_each_pair_of_members() -> None:
+    """And each says how many; members of long alike names are told apart."""
+    names = [f"consumer-of-billing-{n}-at-the-same-host" for n in "xyz"]
+    crowd = Situation((Member(names[0], ["t"], Claim({"t": range(90)})), Member(names[1], ["t"])), {"t": 90})
+    drawn = ET.fromstring(svg(forecast(crowd, crowd.changed(add_members=1), Sticky())))  # noqa: S314 - our own text
+    texts = [text for text in drawn.itertext() if text.strip()]
+    assert len(arrows_of(drawn)) == 2
+    assert [text for text in texts if text == "30"] == ["30"] * 4  # two counts, and partition 30 twice
+    assert [text.split()[0] for text in texts if text.endswith((" now: 90", " now: 0"))] == [
+        "…ng-x-at…",
+        "…ng-y-at…",
+    ]
+
+
+def test_topics_that_grow_keep_what_is_known_of_them() -> None:
+    weighed = Situation((Member("a", ["t"]),), {"t": Topic(1, [["r"]], [7.0])})
+    assert weighed.changed(partitions={"t": 3}).topics == {"t": Topic(3, [["r"], (), ()], [7.0, 0.0, 0.0])}
 
 
 def test_a_schedule_with_several_strategies() -> None:
@@ -87,3 +112,16 @@ def test_a_schedule_with_several_strategies() -> None:
     assert [step.rounds for step in cooperative.steps] == [1, 2, 2, 1]
     assert (ranged.imbalance_max, turns.imbalance_max) == (0, 0)
     assert min(ranged.moves, turns.moves) > eager.moves
+
+
+def test_the_plot_has_a_line_for_each_strategy_in_each_panel() -> None:
+    group = [Member(name, ["t"]) for name in "abc"]
+    courses = simulate([group[:1], group], {"t": 12}, [Sticky(), CooperativeSticky(), Range()], round_s=1.0)
+    drawn = ET.fromstring(plot(courses))  # noqa: S314 - our own text
+    lines = [path.get("d", "") for path in drawn.iter(f"{SVG}path")]
+    assert len(lines) == 3 * 3
+    assert all(line.count("H") == 2 for line in lines)
+    texts = list(drawn.itertext())
+    assert {"sticky", "cooperative-sticky", "range", "moves so far", "imbalance"} <= set(texts)
+    assert "12" in texts  # eager, at the second rebalance: every partition is without a reader for a second
+    assert ET.fromstring(plot([])).tag == f"{SVG}svg"  # noqa: S314 - see above

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from headrace._client.lag import PartitionLag
+from headrace.assign import Topic
 from headrace.cli import execute
 from headrace.cli.exits import Exit
+from headrace.cli.loads import measured, weighing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +74,46 @@ def test_it_is_exact_where_the_assignor_is_the_same(group: Path, capsys: pytest.
         is Exit.OK
     )
     assert json.loads(capsys.readouterr().out)["exact"] is False
+
+
+def test_loads_of_a_file_are_added_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And written again, with racks and capacities, for `--from`."""
+    path = tmp_path / "weighed.json"
+    topic = {"partitions": 3, "racks": [["r"], ["s"], ["r"]], "loads": [5.0, 1.0, 1500.0]}
+    member = {"id": "a", "topics": ["t"], "owned": {"t": [0, 1, 2]}, "rack": "r", "capacity": 2.0}
+    path.write_text(json.dumps({"topics": {"t": topic}, "members": [member]}), encoding="utf-8")
+    asked = ["plan", "--from", str(path), "--strategy", "headrace-weighted", "--add-members", "1"]
+    assert execute([*asked, "--json"]) is Exit.OK
+    told = json.loads(capsys.readouterr().out)
+    assert told["topics"] == {"t": topic}
+    assert told["members"] == [member]
+    assert told["loads"]["load"]["before"] == {"a": 1506.0}
+    assert sum(told["loads"]["load"]["after"].values()) == 1506.0
+    assert execute(asked) is Exit.OK
+    head, first = capsys.readouterr().out.splitlines()[3:5]
+    assert "load now  load then" in head
+    assert "1,506" in first
+
+
+def test_lag_and_rate_are_measured() -> None:
+    """What was written between two looks, over the time between them."""
+
+    class Growing:
+        looks = 0
+
+        def lag(self, *_asked: object) -> list[PartitionLag]:
+            self.looks += 1
+            return [PartitionLag("t", p, 10, 0, 20 + p * 100 * self.looks) for p in range(2)]
+
+    (lag,) = measured(Growing(), "g", ["t"], 1.0, 0)
+    assert lag.by_place == {("t", 0): 10, ("t", 1): 110}
+    lag, rate = measured(Growing(), "g", ["t"], 1.0, 0.05)
+    assert rate.by_place["t", 0] == 0
+    assert 0 < rate.by_place["t", 1] <= 100 / 0.05
+    assert rate.of({"a": {"t": [1, 2]}, "b": {}}) == {"a": rate.by_place["t", 1], "b": 0}
+    weighed = weighing({"t": 3}, [lag, rate])["t"]
+    assert isinstance(weighed, Topic)
+    assert weighed.loads == [0, rate.by_place["t", 1], 0]
 
 
 @pytest.mark.parametrize(
