@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -55,6 +56,8 @@ class KafkaClient:
         self._session_timeout_s = settings.milliseconds("session.timeout.ms", 45_000)
         scrub = Scrubber(config)
         self._users_error_cb: Callable[[KafkaError], object] | None = config.pop("error_cb", None)
+        if "stats_cb" in config:
+            config["stats_cb"] = partial(self._call_users, "stats_cb", config["stats_cb"])
         # Made before the client: with an oauth_cb its constructor waits for a token, and calls back with errors.
         self._raised: BaseException | None = None
         self._faults = Faults(clock, scrub)
@@ -315,9 +318,17 @@ class KafkaClient:
 
     def _on_error(self, error: KafkaError) -> None:
         self._faults.report(error)
-        callback = self._users_error_cb
-        if callback is not None:
-            self._guard(lambda: callback(error))
+        if self._users_error_cb is not None:
+            self._call_users("error_cb", self._users_error_cb, error)
+
+    def _call_users(self, name: str, callback: Callable[[Any], object], told: Any) -> None:
+        """The user's own callbacks only listen: one that raises ends no app, and takes no poll's records with it."""
+        try:
+            callback(told)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is told
+            self._faults.note(
+                "log", name, f"the {name} of librdkafka= raised {type(error).__name__}: {error}"
+            )
 
     # The end
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -183,6 +184,24 @@ def test_a_listeners_exception_comes_out_of_poll_and_loses_no_record(
         poll_until(client, lambda: taken.count >= 300, taken, records_max=11)
         assert taken.offsets == EVERYTHING
     assert client.close(5.0)
+
+
+def test_users_callbacks_that_raise_are_told_and_lose_no_record(broker: MockBroker, group_id: str) -> None:
+    def fail(_told: object) -> None:
+        raise ValueError("the user's own")
+
+    settings = settings_for(broker.bootstrap_servers, group_id, "eager", statistics_interval_ms=50)
+    own = {**settings.librdkafka, "stats_cb": fail, "error_cb": fail}
+    client = KafkaClient(replace(settings, librdkafka=own))
+    client.subscribe(["orders"], listener := Listener(client))
+    poll_until(client, lambda: listener.taken.count >= 300, listener.taken)
+    broker.broker_down()
+    codes: set[str] = set()
+    deadline = time.monotonic() + 20
+    while codes < {"stats_cb", "error_cb"} and time.monotonic() < deadline:
+        codes |= {fault.code for fault in client.poll(500, 0.1).faults}
+    assert codes >= {"stats_cb", "error_cb"}
+    client.close(1.0)
 
 
 def test_offsets_by_rule(broker: MockBroker, group_id: str) -> None:
