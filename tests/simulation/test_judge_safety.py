@@ -425,6 +425,14 @@ LAWFUL: dict[str, Callable[[], Story]] = {
         .apply(0, None, "m", offset_map(0, "011"))
         .apply(0, 0, "m", offset_map(0, "01"))
     ),
+    "an offset of a topic made anew has another key than the record that was handled": lambda: (
+        begun(2, "ab")
+        .start(0)
+        .ends(0, "cancelled")
+        .add(told.FaultBegan("topics_recreated", T0[0]))
+        .log(2, "bb")
+        .start(1, key="b")
+    ),
     "what was unconfirmed at a crash comes again, once": lambda: (
         begun().handle(0).kill().member("n").fetch(0, name="n").handle(0, name="n")
     ),
