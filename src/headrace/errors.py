@@ -171,6 +171,17 @@ class ReadStalled(HeadraceError):
 
 
 @final
+class TopicRemade(HeadraceError):
+    """A topic was deleted and made anew while it was read: what was read may be of both. Drop it, and read again."""
+
+    def __init__(self, topics: Sequence[str]) -> None:
+        self.topics = tuple(topics)
+        super().__init__(
+            f"made anew while it was read: {', '.join(self.topics)}; what was read may be of both, so drop it and read again"
+        )
+
+
+@final
 class ExtraMissing(HeadraceError):
     """What was asked for needs a package that is not installed. Install the extra that the message names."""
 

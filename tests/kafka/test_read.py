@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from headrace import OffsetsMissing, ReadStalled, RecordsLost, TopicMissing, read
+from headrace import OffsetsMissing, ReadStalled, RecordsLost, TopicMissing, TopicRemade, read
 from headrace.ranges import Committed, Last, Loss, OffsetRange, StoredRecord, find_ranges
 from tests.kafka.test_broker_absence import OwnBroker
 from tests.kafka.witness import WAIT_S, produce, wait_until
@@ -259,6 +259,25 @@ def test_a_topic_that_is_deleted_during_the_read_is_an_error(kafka: str, topics:
                 pass
     assert missing.value.topics == (topic,)
     assert time.monotonic() - began < 25
+
+
+def test_a_topic_that_is_made_anew_during_the_read_is_an_error(kafka: str, topics: Topics) -> None:
+    """The client goes on in the new one without a word: records of both would pass for one range."""
+    topic = topics.create(suffix="-remade")
+    produce(kafka, topic, ((None, b"old" + bytes(5000)) for _ in range(8000)))
+    reading = read(
+        topic, bootstrap_servers=kafka, memory_bytes_max=MIB, batch_records_max=50, timeout_s=TIMEOUT_S
+    )
+    with reading:
+        next(reading)
+        topics.delete_all()
+        time.sleep(0.5)
+        topics.create(suffix="-remade")
+        produce(kafka, topic, ((None, b"new" + bytes(5000)) for _ in range(9000)))
+        with pytest.raises((TopicRemade, TopicMissing)):
+            for _ in reading:
+                pass
+    assert not reading.progress().finished
 
 
 def test_what_is_read_is_what_kcat_prints(kafka: str, topics: Topics) -> None:

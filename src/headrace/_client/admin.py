@@ -10,7 +10,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, final
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from headrace._client.failures import request_row
@@ -88,6 +94,23 @@ class Observer:
         if missing:
             raise TopicMissing(missing)
         return [(topic, partition) for topic in topics for partition in sorted(known[topic].partitions)]
+
+    def topic_ids(self, topics: Sequence[str], timeout_s: float) -> dict[str, str]:
+        """The id that each topic was given when it was made. Those of which none is known are left out."""
+        deadline = time.monotonic() + timeout_s
+        known = self._metadata(timeout_s)
+        if known.controller_id not in known.brokers:
+            return {}  # the client asks a controller, and waits for one; the embedded broker has none
+        futures: dict[str, Future[Any]] = self._ask(
+            lambda: self._client.describe_topics(
+                TopicCollection(list(topics)), request_timeout=_left(deadline)
+            )
+        )
+        found = {
+            topic: str(self._result(future, timeout_s, _left(deadline)).topic_id)
+            for topic, future in futures.items()
+        }
+        return {topic: one for topic, one in found.items() if one.strip("A")}  # all zeros: an old broker
 
     def committed(self, group_id: str, topics: Sequence[str] | None, timeout_s: float) -> dict[Place, int]:
         """What a group committed: for these topics, or for all it has commits for. Partitions without are left out."""

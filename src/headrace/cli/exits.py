@@ -20,6 +20,7 @@ from headrace.errors import (
     RecordsLost,
     Stalled,
     TopicMissing,
+    TopicRemade,
 )
 
 
@@ -83,7 +84,7 @@ def exit_of(error: BaseException) -> tuple[Exit, str] | None:
             return Exit.USAGE, _without_setting(str(error))
         case NotAuthorized() | TopicMissing():
             return Exit.USAGE, str(error)
-        case FatalError() | AppStateError() | ReadStalled() | RecordsLost() | Failed():
+        case FatalError() | AppStateError() | ReadStalled() | RecordsLost() | TopicRemade() | Failed():
             return Exit.FAILED, str(error)
         case HeadraceError() | Unusable():
             return Exit.USAGE, str(error)

@@ -6,6 +6,7 @@ handed over (`results`). Invariant: what it returns ends at offsets that were fi
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import time
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, overload
 
 from headrace._client.settings import ConnectionSettings, checked_librdkafka
 from headrace.config import require_choice, require_count, require_function, require_range
-from headrace.errors import ConfigError, RecordsLost
+from headrace.errors import ConfigError, HeadraceError, RecordsLost, TopicRemade
 from headrace.ranges.arrow import Batcher, checked_columns
 from headrace.ranges.buffer import Buffer
 from headrace.ranges.planning import OffsetRange
@@ -42,6 +43,7 @@ READ_GROUP: Final = "headrace-read"
 THREADS_MAX: Final = 4
 """By default, and at most one for two processors: threads take turns at making Python objects of records."""
 
+VERIFY_S: Final = 5.0
 _MIB: Final = 1024 * 1024
 _RECORD_BYTES: Final = 400  # what a record's Python objects take beside its payload
 
@@ -134,7 +136,7 @@ def read(
         queues, half in the client and half as results; beside it is what the caller holds, and a chunk for each thread.
 
     Raises `ConfigError`, `TopicMissing`, `NotAuthorized`, `BrokerUnreachable`, `ClientFailed`, `ExtraMissing` and
-    `OffsetsMissing`; `RecordsLost` and `ReadStalled` as well where it is iterated over. What it returns is for one thread.
+    `OffsetsMissing`; `RecordsLost`, `ReadStalled` and `TopicRemade` as well where it is iterated over. What it returns is for one thread.
     """
     settings = ReadSettings(
         connection=read_connection(bootstrap_servers, librdkafka),
@@ -257,7 +259,8 @@ class ReadSettings:
             ).run
             for ranges in shares
         ]
-        return found.ranges, found.losses, buffer, threads, self.progress
+        verify = functools.partial(_verify_topics, self.connection, found)
+        return found.ranges, found.losses, buffer, threads, self.progress, verify
 
 
 def read_connection(bootstrap_servers: str, librdkafka: Mapping[str, Any] | None) -> ConnectionSettings:
@@ -295,6 +298,21 @@ def _found(
         first = found.losses[0]
         raise RecordsLost(first.topic, first.partition, first.start, first.end)
     return found
+
+
+def _verify_topics(connection: ConnectionSettings, found: Resolved) -> None:
+    """Raise `TopicRemade` if a topic is not the one that it was. The client itself reads on in a new one without a word."""
+    from headrace._client.admin import Observer  # noqa: PLC0415 - loads the client library
+
+    if not found.topic_ids:
+        return
+    now: Mapping[str, str] = {}
+    # All was read: that nobody answers now, or that a topic went since, takes nothing from it.
+    with contextlib.suppress(HeadraceError):
+        now = Observer(connection).topic_ids(sorted(found.topic_ids), VERIFY_S)
+    remade = [topic for topic, one in now.items() if found.topic_ids[topic] != one]
+    if remade:
+        raise TopicRemade(remade)
 
 
 def _processors() -> int:

@@ -7,7 +7,7 @@ Decides what is asked, and in which order; refuses to know what the answers mean
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from headrace.errors import ConfigError
@@ -26,6 +26,10 @@ class Lookups(Protocol):
 
     def partitions(self, topics: Sequence[str], timeout_s: float) -> list[Place]:
         """All partitions of these topics. Raises `TopicMissing`."""
+        ...
+
+    def topic_ids(self, topics: Sequence[str], timeout_s: float) -> Mapping[str, str]:
+        """What tells topics of one name apart; those of which nothing is known are left out."""
         ...
 
     def starts(self, places: Sequence[Place], timeout_s: float) -> dict[Place, int]:
@@ -53,6 +57,8 @@ class Resolved:
 
     ranges: tuple[OffsetRange, ...]
     losses: tuple[Loss, ...]
+    topic_ids: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What each topic is by its broker's word; a topic that is made anew under its name has another. Left out if unknown."""
 
 
 def resolve(
@@ -72,6 +78,7 @@ def resolve(
     """
     deadline = time.monotonic() + timeout_s
     places = lookups.partitions(topics, timeout_s)
+    topic_ids = lookups.topic_ids(topics, _left(deadline))
     starts, ends = per_partition("start", start, places), per_partition("end", end, places)
     earliest = lookups.starts(places, _left(deadline))
     committed: dict[tuple[str, Place], int] = {}
@@ -88,7 +95,7 @@ def resolve(
             times |= {(side, place): offset for place, offset in offsets.items()}
     latest = lookups.ends(places, _left(deadline), committed_only=committed_only)
     ranges, losses = ranged(starts, ends, Answers(earliest, latest, times, committed))
-    return Resolved(tuple(ranges), tuple(losses))
+    return Resolved(tuple(ranges), tuple(losses), topic_ids)
 
 
 def check(
@@ -96,7 +103,9 @@ def check(
 ) -> Resolved:
     """Ranges of plain offsets, held against what there is: what is gone of them already, in one request for each edge."""
     deadline = time.monotonic() + timeout_s
-    there = set(lookups.partitions(sorted({one.topic for one in ranges}), timeout_s))
+    topics = sorted({one.topic for one in ranges})
+    there = set(lookups.partitions(topics, timeout_s))
+    topic_ids = lookups.topic_ids(topics, _left(deadline))
     for one in ranges:
         if one.place not in there:
             raise ConfigError("topics", str(one), "partitions that exist")
@@ -109,7 +118,7 @@ def check(
         found, lost = ranged({one.place: one.start}, {one.place: one.end}, Answers(earliest, latest))
         alive += found
         losses += lost
-    return Resolved(tuple(alive), tuple(losses))
+    return Resolved(tuple(alive), tuple(losses), topic_ids)
 
 
 def _sides(

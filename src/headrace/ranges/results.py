@@ -51,6 +51,7 @@ class Reading(Generic[T]):
         buffer: Buffer[Part[T]],
         threads: Sequence[Callable[[], None]],
         on_progress: Callable[[Progress], None] | None,
+        verify: Callable[[], None],
     ) -> None:
         self.ranges = tuple(ranges)
         """What is read, as plain offsets."""
@@ -62,6 +63,7 @@ class Reading(Generic[T]):
         ]
         self._running: list[threading.Thread] = []
         self._on_progress = on_progress
+        self._verify = verify
         self._sizes: dict[Place, int] = {}
         self._lost: dict[Place, int] = {}
         for one in self.ranges:
@@ -123,7 +125,9 @@ class Reading(Generic[T]):
                 if part is not None and part.content is not None:
                     yield part.content
         except Closed:
-            self._finished = self._done == self._sizes
+            if self._done == self._sizes and not self._finished:
+                self._verify()
+                self._finished = True
             self._ended_at = self._ended_at or time.monotonic()
             self._tell(at_once=True)
         finally:

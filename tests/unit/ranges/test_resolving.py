@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 NOW_MS = 1_000_000_000_000
 A, B = ("a", 0), ("a", 1)
+IDS = {"a": "id of a"}
 
 
 @dataclass
@@ -35,6 +36,9 @@ class Cluster:
     def partitions(self, topics: Sequence[str], timeout_s: float) -> list[Place]:
         self.asked.append("partitions")
         return [place for place in self.bounds if place[0] in topics]
+
+    def topic_ids(self, topics: Sequence[str], timeout_s: float) -> Mapping[str, str]:
+        return {topic: f"id of {topic}" for topic in topics}
 
     def starts(self, places: Sequence[Place], timeout_s: float) -> dict[Place, int]:
         self.asked.append("starts")
@@ -97,7 +101,7 @@ def at(seconds_ago: float) -> datetime:
 )
 def test_each_kind_of_bound(start: Any, end: Any, a: tuple[int, int], b: tuple[int, int]) -> None:
     found = ask(Cluster(commits={("g", A): 150}), start, end)
-    assert found == Resolved((OffsetRange(*A, *a), OffsetRange(*B, *b)), ())
+    assert found == Resolved((OffsetRange(*A, *a), OffsetRange(*B, *b)), (), IDS)
 
 
 def test_a_kind_of_question_is_one_request_for_all_partitions() -> None:
@@ -123,13 +127,13 @@ def test_latest_is_before_open_transactions_unless_asked_otherwise() -> None:
 def test_a_start_before_the_first_record_is_a_loss(start: Any) -> None:
     cluster = Cluster(bounds={A: (100, 200)}, commits={("old", A): 20})
     found = ask(cluster, start, "latest")
-    assert found == Resolved((OffsetRange(*A, 100, 200),), (Loss(*A, 20, 100),))
+    assert found == Resolved((OffsetRange(*A, 100, 200),), (Loss(*A, 20, 100),), IDS)
     assert found.losses[0].offsets == 80
 
 
 def test_a_range_that_is_gone_as_a_whole_is_lost_as_far_as_it_went() -> None:
     found = ask(Cluster(bounds={A: (100, 200)}), 20, 60)
-    assert found == Resolved((OffsetRange(*A, 60, 60),), (Loss(*A, 20, 60),))
+    assert found == Resolved((OffsetRange(*A, 60, 60),), (Loss(*A, 20, 60),), IDS)
 
 
 @pytest.mark.parametrize(
