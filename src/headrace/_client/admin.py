@@ -122,18 +122,16 @@ class Observer:
         self, group_id: str, places: Sequence[Place] | None, timeout_s: float
     ) -> dict[Place, int]:
         """What a group committed for these partitions, or for all. Partitions without are left out."""
-        answer = self._committed_answer(group_id, places, timeout_s)
-        for place in answer:
-            self._refuse(place.error, timeout_s)
-        return {(p.topic, p.partition): p.offset for p in answer if p.offset >= 0}
-
-    def _committed_answer(self, group_id: str, places: Sequence[Place] | None, timeout_s: float) -> Any:
         asked = None if places is None else [TopicPartition(*place) for place in places]
         request = ConsumerGroupTopicPartitions(group_id, asked)
+        # Not for a process that lives on: where such a request timed out, librdkafka may abort it later (its issue 4605).
         futures: dict[str, Future[Any]] = self._ask(
             lambda: self._client.list_consumer_group_offsets([request], request_timeout=timeout_s)
         )
-        return self._result(futures[group_id], timeout_s, timeout_s).topic_partitions
+        found = self._result(futures[group_id], timeout_s, timeout_s)
+        for place in found.topic_partitions:
+            self._refuse(place.error, timeout_s)
+        return {(p.topic, p.partition): p.offset for p in found.topic_partitions if p.offset >= 0}
 
     def offsets(self, places: Sequence[Place], timeout_s: float) -> dict[Place, tuple[int, int]]:
         """Start and end of each partition. The end counts records of open transactions: it is the high watermark."""
@@ -160,22 +158,6 @@ class Observer:
         """One end of each partition, or why it cannot be had: one topic that we may not see hides no other."""
         spec = OffsetSpec.earliest() if end == "earliest" else OffsetSpec.latest()
         return self._each_offset(dict.fromkeys(places, spec), timeout_s, committed_only=end == "stable")
-
-    def each_committed(
-        self, group_id: str, places: Sequence[Place], timeout_s: float
-    ) -> dict[Place, int | HeadraceError | None]:
-        """What a group committed for each partition, None for nothing, or why that cannot be had."""
-        if not places:
-            return {}
-        answer = self._committed_answer(group_id, places, timeout_s)
-        return {
-            (place.topic, place.partition): (
-                (place.offset if place.offset >= 0 else None)
-                if place.error is None
-                else self._refusal(place.error, timeout_s)
-            )
-            for place in answer
-        }
 
     def offsets_at(
         self, moments: Mapping[Place, int], timeout_s: float, *, committed_only: bool = False
@@ -248,9 +230,10 @@ class Observer:
 
     def _refuse(self, error: KafkaError | None, timeout_s: float) -> None:
         if error is not None:
-            raise self._refusal(error, timeout_s)
+            raise self.refusal(error, timeout_s)
 
-    def _refusal(self, error: KafkaError, timeout_s: float) -> HeadraceError:
+    def refusal(self, error: KafkaError, timeout_s: float) -> HeadraceError:
+        """What an error of the client means to a caller. Any thread."""
         code, detail = error.name(), self._scrub(error.str())
         kind = request_row(code).kind
         if kind == "retry" and self._last_error is not None:

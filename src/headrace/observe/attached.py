@@ -45,7 +45,7 @@ class Attached:
         self._health = health
         isolation = connection.librdkafka.get("isolation.level", "read_committed")
         self._offsets = OffsetWatch(
-            Question(connection.group_id, isolation != "read_uncommitted"),
+            Question(isolation != "read_uncommitted"),
             self._observer,
             self._places,
             max(ASK_EVERY_MIN_S, min((one.every_s for one in reporters), default=ASK_EVERY_MIN_S)),
@@ -92,6 +92,6 @@ class Attached:
         return [(part.topic, part.partition) for part in self._snapshot().engine.partitions]
 
     def _observer(self) -> Asks:
-        from headrace._client.admin import Observer  # noqa: PLC0415 - loads the client library
+        from headrace._client.watching import Watcher  # noqa: PLC0415 - loads the client library
 
-        return Observer(self._connection)
+        return Watcher(self._connection)

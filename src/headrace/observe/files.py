@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -57,9 +58,12 @@ class RotatedFile:
 
     def _opened(self) -> TextIO:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        torn = _ends_torn(self._path)
         file = self._path.open("a", encoding="utf-8", newline="")
         self._file = file
-        if file.tell() == 0 and self._header:
+        if torn:
+            file.write("\n")  # what a full disk cut short becomes a line of its own, and spoils no other
+        elif file.tell() == 0 and self._header:
             file.write(self._header)
         return file
 
@@ -79,6 +83,14 @@ class RotatedFile:
 
     def _numbered(self, number: int) -> Path:
         return self._path.with_name(f"{self._path.name}.{number}")
+
+
+def _ends_torn(path: Path) -> bool:
+    if not path.is_file() or path.stat().st_size == 0:
+        return False
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
 
 
 class JsonLines:

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from headrace.errors import HeadraceError
+from headrace.errors import BrokerUnreachable, HeadraceError
 from headrace.observe.metrics import Unknown
 from headrace.observe.views import PartitionOffsets
 
@@ -30,7 +30,7 @@ UNREAD = PartitionOffsets.unknown("the broker has not been asked yet")
 
 
 class Asks(Protocol):
-    """What is needed of `headrace._client.admin.Observer`."""
+    """What is needed of `headrace._client.watching.Watcher`."""
 
     def each_offset(
         self, places: Sequence[TopicPartition], end: Literal["earliest", "latest", "stable"], timeout_s: float
@@ -39,9 +39,13 @@ class Asks(Protocol):
         ...
 
     def each_committed(
-        self, group_id: str, places: Sequence[TopicPartition], timeout_s: float
+        self, places: Sequence[TopicPartition], timeout_s: float
     ) -> dict[TopicPartition, int | HeadraceError | None]:
         """What the group committed."""
+        ...
+
+    def close(self) -> None:
+        """Drop the connection."""
         ...
 
 
@@ -49,17 +53,17 @@ class Asks(Protocol):
 class Question:
     """What is asked at each tick. read_committed: whether the app stops at open transactions."""
 
-    group_id: str
     read_committed: bool = True
     request_s: float = REQUEST_S
 
     def ask(self, observer: Asks, places: Sequence[TopicPartition]) -> dict[TopicPartition, PartitionOffsets]:
         """One request of each kind for all partitions. A kind that fails as a whole leaves the others."""
         # What is committed first, the ends last: a lag may then be a little too large, and is never too small.
-        committed = _each(places, lambda: observer.each_committed(self.group_id, places, self.request_s))
-        starts = _each(places, lambda: observer.each_offset(places, "earliest", self.request_s))
-        stable = _each(places, lambda: observer.each_offset(places, "stable", self.request_s))
-        ends = _each(places, lambda: observer.each_offset(places, "latest", self.request_s))
+        asking = Asking(places)
+        committed = asking.each(lambda: observer.each_committed(places, self.request_s))
+        starts = asking.each(lambda: observer.each_offset(places, "earliest", self.request_s))
+        stable = asking.each(lambda: observer.each_offset(places, "stable", self.request_s))
+        ends = asking.each(lambda: observer.each_offset(places, "latest", self.request_s))
         return {
             place: PartitionOffsets(
                 start=_known(starts, place),
@@ -70,6 +74,27 @@ class Question:
             )
             for place in places
         }
+
+
+class Asking:
+    """The requests of one tick. Once no broker answers, the rest is not asked: it would only wait as long again."""
+
+    def __init__(self, places: Sequence[TopicPartition]) -> None:
+        self._places = places
+        self._away: HeadraceError | None = None
+
+    def each(
+        self, ask: Callable[[], Mapping[TopicPartition, V]]
+    ) -> Mapping[TopicPartition, V | HeadraceError]:
+        """The answers, or why there are none."""
+        if self._away is not None:
+            return dict.fromkeys(self._places, self._away)
+        try:
+            return ask()
+        except HeadraceError as error:
+            if isinstance(error, BrokerUnreachable):
+                self._away = error
+            return dict.fromkeys(self._places, error)
 
 
 class OffsetWatch:
@@ -115,16 +140,21 @@ class OffsetWatch:
         self._wanted.set()
 
     def _run(self) -> None:
-        while True:
-            self._wanted.wait()
-            if self._stopping.is_set():
-                return
-            self._wanted.clear()
-            began_at = time.monotonic()
-            self._latest = self._read(list(self._places()))
-            self._read_at = began_at
-            if self._stopping.wait(self._every_s):
-                return
+        while self._ticked():
+            pass
+        if self._observer is not None:
+            self._observer.close()
+
+    def _ticked(self) -> bool:
+        """Wait until somebody wants to know, ask, and wait for the next tick; False when it is to stop."""
+        self._wanted.wait()
+        if self._stopping.is_set():
+            return False
+        self._wanted.clear()
+        began_at = time.monotonic()
+        self._latest = self._read(list(self._places()))
+        self._read_at = began_at
+        return not self._stopping.wait(self._every_s)
 
     def _read(self, places: Sequence[TopicPartition]) -> Mapping[TopicPartition, PartitionOffsets]:
         try:
@@ -133,15 +163,6 @@ class OffsetWatch:
             return self._question.ask(self._observer, places)
         except Exception as error:  # noqa: BLE001 - whatever it was, it is the reason why nothing is known
             return dict.fromkeys(places, PartitionOffsets.unknown(_reason(error)))
-
-
-def _each(
-    places: Sequence[TopicPartition], ask: Callable[[], Mapping[TopicPartition, V]]
-) -> Mapping[TopicPartition, V | HeadraceError]:
-    try:
-        return ask()
-    except HeadraceError as error:
-        return dict.fromkeys(places, error)
 
 
 def _known(found: Mapping[TopicPartition, int | HeadraceError], place: TopicPartition) -> int | Unknown:
