@@ -30,7 +30,7 @@ public class AssignJava {
         try {
             Map<String, List<TopicPartition>> found = planned();
             double best = took;
-            for (int round = 1; round < rounds && best < 2; round++) {
+            for (int round = 1; round < rounds && best < 5; round++) {
                 planned();
                 best = Math.min(best, took);
             }

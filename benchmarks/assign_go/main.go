@@ -133,13 +133,16 @@ func main() {
 			g.subscriptions = append(g.subscriptions, topics)
 		case "member":
 			subscription, _ := strconv.Atoi(words[2])
-			data, _ := hex.DecodeString(words[3])
+			var data []byte // nil is a member without history; Sarama refuses one of no bytes
+			if words[3] != "" {
+				data, _ = hex.DecodeString(words[3])
+			}
 			g.members = append(g.members, member{words[1], g.subscriptions[subscription], data})
 		case "plan":
 			rounds, _ := strconv.Atoi(words[1])
 			found, err := planned(plan, g)
 			best := took
-			for round := 1; round < rounds && err == nil && best < 2*time.Second; round++ {
+			for round := 1; round < rounds && err == nil && best < 5*time.Second; round++ {
 				if _, err = planned(plan, g); took < best {
 					best = took
 				}

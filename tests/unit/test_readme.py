@@ -20,3 +20,16 @@ def test_every_test_that_the_table_names_exists() -> None:
         functions[path] = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     missing = [f"{path}::{name}" for path, name in named if name not in functions[path]]
     assert not missing
+
+
+def test_every_numbered_scenario_of_assignment_is_in_the_table() -> None:
+    """Of those that sticky assignors are held to: none may be forgotten when tests are moved."""
+    text = (TESTS / "README.md").read_text(encoding="utf-8")
+    found: list[tuple[str, int]] = []
+    for numbers in re.findall(r"^\| ([KSFN]\d+[-, KSFN0-9]*) \|", text, re.MULTILINE):
+        for letter, first, last in re.findall(r"([KSFN])(\d+)(?:-[KSFN](\d+))?", numbers):
+            found += [(letter, number) for number in range(int(first), int(last or first) + 1)]
+    expected = {"K": 60, "S": 17, "F": 10, "N": 9}
+    assert sorted(found) == sorted(
+        (letter, n) for letter, most in expected.items() for n in range(1, most + 1)
+    )

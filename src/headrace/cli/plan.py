@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 HANDOVERS_SHOWN_MAX = 20
 BAR_MAX = 60
 SAME_AS_KAFKA = {"range", "roundrobin"}
+WEIGHTED = "headrace-weighted"
 
 
 def plan(
@@ -86,7 +87,9 @@ def plan(
         else _from_broker(str(group), connection(bootstrap_servers, librdkafka), timeout_s, rate_over_s)
     )
     now, doubts, name = group_read.now, list(group_read.doubts), strategy or group_read.assignor
-    if name not in SAME_AS_KAFKA:
+    if name == WEIGHTED:
+        doubts.append("loads change: a rebalance at another time weighs other ones")
+    elif name not in SAME_AS_KAFKA:
         doubts.append(
             "loads and moves are the best there are; Kafka's own assignor may move more, or other partitions"
         )

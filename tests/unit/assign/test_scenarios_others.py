@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -202,6 +203,22 @@ def test_n9_odd_subscriptions_and_sizes() -> None:
 def test_n9_seventy_thousand_members() -> None:
     members = [Member(f"m{n:05}", ["t"]) for n in range(70_000)]
     assert max(plan_of({"t": 1_000}, members).plan.loads().values()) == 1
+
+
+def test_n8_forty_thousand_partitions_and_five_hundred_members() -> None:
+    """Under half a second each, fresh and after one left. Time of CPU: others may use the machine meanwhile."""
+    sizes: dict[str, int | Topic] = {f"t{n:03}": 200 for n in range(200)}
+    members = [Member(f"m{n:03}", list(sizes)) for n in range(500)]
+    began = time.thread_time()
+    fresh = Sticky().assign(members, sizes)
+    assert time.thread_time() - began < 0.5
+    claims = fresh.claims(1)
+    left = [Member(m.id, m.topics, claims[m.id]) for m in members[1:]]
+    began = time.thread_time()
+    after = Sticky().assign(left, sizes)
+    assert time.thread_time() - began < 0.5
+    assert set(after.loads().values()) == {80, 81}
+    assert not list(after.moves())
 
 
 # ---- Racks

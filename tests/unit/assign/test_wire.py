@@ -118,6 +118,22 @@ def test_k47_members_of_old_and_new_versions() -> None:
     }
 
 
+@pytest.mark.parametrize(("eager", "versions"), [(True, (0, 1, 2)), (False, (1, 2, 3))], ids=["K50", "K58"])
+def test_members_of_every_version(eager: bool, versions: tuple[int, ...]) -> None:
+    """One member of each in a group; the cooperative ones exist from version 1 on."""
+    members: list[Member] = []
+    for version, owned in zip(versions, ([0], [1], []), strict=True):
+        claim = Claim({"t": owned}, 1)
+        data = wire.encode_sticky(claim) if eager else wire.encode_generation(1)
+        said = Subscription(("t",), data, {} if eager else {"t": owned}, 1)
+        read = wire.decode_subscription(wire.encode_subscription(said, version))
+        claimed = wire.claim_of_sticky(read) if eager else wire.claim_of_cooperative(read)
+        members.append(Member(f"C{version}", read.topics, claimed))
+    plan = Sticky().assign(members, {"t": 3})
+    assert list(plan.assignments().values()) == [{"t": [0]}, {"t": [1]}, {"t": [2]}]
+    assert list(plan.previous) == [0, 1, -1]
+
+
 # ---- Bytes of others
 
 

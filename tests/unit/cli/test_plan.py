@@ -87,6 +87,7 @@ def test_loads_of_a_file_are_added_up(tmp_path: Path, capsys: pytest.CaptureFixt
     told = json.loads(capsys.readouterr().out)
     assert told["topics"] == {"t": topic}
     assert told["members"] == [member]
+    assert told["doubts"] == ["loads change: a rebalance at another time weighs other ones"]
     assert told["loads"]["load"]["before"] == {"a": 1506.0}
     assert sum(told["loads"]["load"]["after"].values()) == 1506.0
     assert execute(asked) is Exit.OK
