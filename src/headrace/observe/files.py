@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from headrace.observe.reporting import Report
 
 BYTES_MAX = 10_000_000
-"""Size at which a file is put aside: an hour of 1,000 partitions at 10 s is some hundred of these."""
+"""Size at which a file is put aside: an hour of 1,000 partitions at 10 s is some sixty of these."""
 FILES_MAX = 5
 
 
