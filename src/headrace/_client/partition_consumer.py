@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, final
 
 from headrace._client.range_consumer import EndSeen, OutOfRange, RangeConsumer, Unknown
@@ -25,6 +26,8 @@ QUESTION_S: Final = 5.0
 DENIED_MAX: Final = 4
 """A broker that has just started may deny a topic that it has; so often it must do so before it is believed."""
 RETRY_S: Final = 0.5
+FETCH_WAIT_MS: Final = 50
+"""How long a broker may hold a fetch that finds nothing. Less would make idle consumers ask all the time."""
 
 
 @final
@@ -32,6 +35,9 @@ class PartitionConsumer:
     """Reads one partition. Joins no group, commits nothing. Used by one thread at a time."""
 
     def __init__(self, settings: ConnectionSettings, topic: str, partition: int, queue_bytes: int) -> None:
+        # A fetch that waits at the end of the partition holds up the next one, so a seek waits for it.
+        told = {"fetch.wait.max.ms": FETCH_WAIT_MS} | dict(settings.librdkafka)
+        settings = replace(settings, librdkafka=told)
         isolation = str(settings.librdkafka.get("isolation.level", "read_committed"))
         self._reader = RangeConsumer(settings, isolation=isolation, queue_bytes=queue_bytes, partitions=1)
         self._place = (topic, partition)

@@ -327,7 +327,7 @@ class ConsumerPool:
             consumer = self._consumers.get(entry)
             position = None if consumer is None else consumer.position
             outcome = self._book.end(entry, position, self._clock(), failed)
-            self._condition.notify_all()
+            self._condition.notify()  # what came free is enough for one
         if outcome is not None:
             self._tell(outcome.events)
             self._close(outcome.closing)
@@ -345,7 +345,7 @@ class ConsumerPool:
             finally:
                 with self._condition:
                     self._book.gone(entry)
-                    self._condition.notify_all()
+                    self._condition.notify()
 
     def _take_dropped(self) -> None:
         while self._dropped:

@@ -39,8 +39,9 @@ class PoolSettings:
     prefetch_bytes_max: int = 4 * 1024 * 1024
 
     def __post_init__(self) -> None:
-        require_count("consumers_soft_max", self.consumers_soft_max, 1, 100_000)
-        require_count("consumers_hard_max", self.consumers_hard_max, 1, 100_000)
+        # confluent-kafka takes a thread-local key per client, of which Linux gives a process 1024.
+        require_count("consumers_soft_max", self.consumers_soft_max, 1, 1000)
+        require_count("consumers_hard_max", self.consumers_hard_max, 1, 1000)
         require_count("cached_per_key_max", self.cached_per_key_max, 1, 1000)
         require_range("wait_timeout_s", self.wait_timeout_s, 0, 86_400)
         # A limit that is not positive would mean never to some and at once to others: None says never.
