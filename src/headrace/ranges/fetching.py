@@ -82,12 +82,21 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Made(Generic[T]):
+    """What was made of a chunk. `bytes`: of what was read. `held_bytes`: what it takes in memory, by and large."""
+
+    content: T | None
+    bytes: int
+    held_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Part(Generic[T]):
-    """What one chunk came to. `size`: bytes it holds in memory. `passed`: offsets that are behind each partition now."""
+    """What one chunk came to. `bytes`: of what was read. `passed`: offsets that are behind each partition now."""
 
     content: T | None
     records: int
-    size: int
+    bytes: int
     passed: Mapping[Place, int]
     losses: tuple[Loss, ...]
 
@@ -111,7 +120,7 @@ class Share(Generic[T]):
         self,
         ranges: Iterable[OffsetRange],
         connect: Callable[[], Source],
-        content: Callable[[Chunk], tuple[T, int]],
+        content: Callable[[Chunk], Made[T]],
         buffer: Buffer[Part[T]],
         clock: Callable[[], float],
         *,
@@ -178,11 +187,11 @@ class Share(Generic[T]):
                 self._doubt()
 
     def _hand_over(self, kept: Chunk) -> int:
-        content, size = self._content(kept) if len(kept) else (None, 0)
-        part = Part(content, len(kept), size, self._passed, tuple(self._losses))
+        made: Made[T] = self._content(kept) if len(kept) else Made(None, 0, 0)
+        part = Part(made.content, len(kept), made.bytes, self._passed, tuple(self._losses))
         self._passed, self._losses = {}, []
-        self._buffer.put(part, size)
-        return size
+        self._buffer.put(part, made.held_bytes)
+        return made.held_bytes
 
     def _take_in(self, chunk: Chunk, source: Source) -> Chunk:
         if not len(chunk):

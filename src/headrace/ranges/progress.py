@@ -27,7 +27,7 @@ class PartitionProgress:
 class Progress:
     """A bounded read at one moment.
 
-    records, bytes: handed over so far; bytes as they are held in memory. elapsed_s: since the read began.
+    records, bytes: handed over so far; bytes of Arrow's columns, or of records' values. elapsed_s: since the read began.
     losses: what was lost so far, before the read began or during it. finished: all is handed over.
     """
 

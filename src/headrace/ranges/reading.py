@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from headrace._client.range_consumer import Chunk
     from headrace.ranges.arrow import Column
     from headrace.ranges.bounds import Bounds
-    from headrace.ranges.fetching import OnDataLoss
+    from headrace.ranges.fetching import Made, OnDataLoss
     from headrace.ranges.progress import Progress
     from headrace.ranges.records import StoredRecord
     from headrace.ranges.resolving import Resolved
@@ -215,23 +215,27 @@ class ReadSettings:
 
     def batches(self, found: Resolved) -> Batches:
         """A read into Arrow, not begun."""
+        from headrace.ranges.fetching import Made  # noqa: PLC0415 - loads the client library
+
         batcher = Batcher(checked_columns(self.columns), [one.topic for one in found.ranges])
 
-        def content(chunk: Chunk) -> tuple[Any, int]:
+        def content(chunk: Chunk) -> Made[Any]:
             batch = batcher.batch(chunk)
-            return batch, batch.nbytes
+            return Made(batch, batch.nbytes, batch.nbytes)
 
         return Batches(batcher.schema, *self._parts(found, content))
 
     def records(self, found: Resolved) -> Records:
         """A read into Python values, not begun."""
+        from headrace.ranges.fetching import Made  # noqa: PLC0415 - loads the client library
 
-        def content(chunk: Chunk) -> tuple[list[StoredRecord], int]:
-            return records_of(chunk), chunk.payload_bytes + _RECORD_BYTES * len(chunk)
+        def content(chunk: Chunk) -> Made[list[StoredRecord]]:
+            payload = chunk.payload_bytes
+            return Made(records_of(chunk), payload, payload + _RECORD_BYTES * len(chunk))
 
         return Records(*self._parts(found, content))
 
-    def _parts(self, found: Resolved, content: Callable[[Chunk], tuple[Any, int]]) -> tuple[Any, ...]:
+    def _parts(self, found: Resolved, content: Callable[[Chunk], Made[Any]]) -> tuple[Any, ...]:
         from headrace._client.range_consumer import RangeConsumer  # noqa: PLC0415 - loads the client library
         from headrace.ranges.fetching import Part, Share, share_out  # noqa: PLC0415 - the same
 

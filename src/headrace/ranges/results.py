@@ -135,7 +135,7 @@ class Reading(Generic[T]):
 
     def _count(self, part: Part[T]) -> None:
         self._records += part.records
-        self._bytes += part.size
+        self._bytes += part.bytes
         for place, offsets in part.passed.items():
             self._done[place] += offsets
         for loss in part.losses:

@@ -13,7 +13,7 @@ from headrace._client.range_consumer import EndSeen, OutOfRange, Unknown
 from headrace.errors import ReadStalled, RecordsLost, TopicMissing
 from headrace.ranges import Loss, OffsetRange
 from headrace.ranges.buffer import Buffer, Closed
-from headrace.ranges.fetching import Part, Share, share_out
+from headrace.ranges.fetching import Made, Part, Share, share_out
 from tests.unit.ranges.logs import Log, Scripted
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ Place = tuple[str, int]
 T0, T1 = ("t", 0), ("t", 1)
 
 
-def offsets_of(chunk: Chunk) -> tuple[list[tuple[str, int, int]], int]:
+def offsets_of(chunk: Chunk) -> Made[list[tuple[str, int, int]]]:
     """What these shares make of a chunk: where its records stood."""
     assert len(chunk)
     topics = [message.topic() or "" for message in chunk.messages]
-    return list(zip(topics, chunk.partitions, chunk.offsets, strict=True)), len(chunk)
+    return Made(list(zip(topics, chunk.partitions, chunk.offsets, strict=True)), len(chunk), len(chunk))
 
 
 class Played:
@@ -157,13 +157,14 @@ def test_what_the_log_lost_is_counted_and_the_rest_is_read() -> None:
     assert (source.placed, played.passed) == ([(T0, 7)], {T0: 10})
 
 
+@pytest.mark.parametrize("first", [10, 15])
 @pytest.mark.parametrize("offset", [None, 2])
-def test_a_log_that_lost_the_rest_of_the_range_ends_it(offset: int | None) -> None:
+def test_a_log_that_lost_the_rest_of_the_range_ends_it(offset: int | None, first: int) -> None:
     played, _ = play(
         [OffsetRange("t", 0, 0, 10)],
         (records(0, 1), []),
         ((), [OutOfRange(T0, offset)]),
-        bounds_of={T0: (10, 20)},
+        bounds_of={T0: (first, 20)},
         on_data_loss="report",
     )
     assert (played.offsets, played.losses) == ([0, 1], [Loss("t", 0, 2, 10)])
@@ -184,7 +185,7 @@ def test_a_log_that_was_cut_short_is_believed_only_after_a_while() -> None:
 def test_an_offset_that_is_there_after_all_is_fetched_again_without_haste() -> None:
     """Not in a busy loop: at most two questions a second."""
     steps: list[Step] = [((), [OutOfRange(T0, 5)]) for _ in range(60)]
-    played, source = play([OffsetRange("t", 0, 5, 7)], *steps, (records(5, 6), []), bounds_of={T0: (0, 20)})
+    played, source = play([OffsetRange("t", 0, 5, 7)], *steps, (records(5, 6), []), bounds_of={T0: (5, 20)})
     assert played.offsets == [5, 6]
     assert 2 <= source.asked <= 8
     assert set(source.placed) == {(T0, 5)}

@@ -129,6 +129,8 @@ def test_a_start_before_the_first_record_is_a_loss(start: Any) -> None:
     found = ask(cluster, start, "latest")
     assert found == Resolved((OffsetRange(*A, 100, 200),), (Loss(*A, 20, 100),), IDS)
     assert found.losses[0].offsets == 80
+    assert ask(cluster, 99, "latest").losses == (Loss(*A, 99, 100),)
+    assert ask(cluster, 100, "latest").losses == ()
 
 
 def test_a_range_that_is_gone_as_a_whole_is_lost_as_far_as_it_went() -> None:
