@@ -13,7 +13,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Self, final
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, final
 
 from headrace._client.settings import ConnectionSettings, checked_librdkafka
 from headrace.config import require_count, require_range
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from headrace.records import Source
 
 Librdkafka = Mapping[str, Any] | Callable[[], Mapping[str, Any]]
+
+T = TypeVar("T")
 
 _LOG: Final = logging.getLogger("headrace.pool")
 _SALT_BYTES: Final = 16
@@ -77,6 +79,7 @@ class ConsumerPool:
     _closed: bool
     _evictor: threading.Thread | None
     _stop: threading.Event
+    _untold: deque[PoolEvent]
 
     def __init__(
         self,
@@ -270,6 +273,7 @@ class ConsumerPool:
         self._closed = False
         self._evictor = None
         self._stop = threading.Event()
+        self._untold = deque()
 
     def forked(self) -> None:
         """In the child, before anything else runs there: its only thread calls this."""
@@ -279,7 +283,8 @@ class ConsumerPool:
         self._dropped.clear()
         self._begin()
         self._closed = closed
-        self._tell([PoolForked(len(consumers), os.getpid())])
+        # Told by the next call: here a listener might wait for a lock whose thread stayed in the parent.
+        self._untold.append(PoolForked(len(consumers), os.getpid()))
 
     def _connection(self) -> ConnectionSettings:
         given = self._librdkafka() if callable(self._librdkafka) else self._librdkafka
@@ -348,11 +353,10 @@ class ConsumerPool:
                     self._condition.notify()
 
     def _take_dropped(self) -> None:
-        while self._dropped:
-            try:
-                entry = self._dropped.popleft()
-            except IndexError:  # another thread was faster
-                return
+        """What was left for the next call."""
+        for event in _emptied(self._untold):
+            self._tell([event])
+        for entry in _emptied(self._dropped):
             self._end(entry, EndReason.DROPPED_CLOSED)
 
     def _tell(self, events: Iterable[PoolEvent]) -> None:
@@ -383,6 +387,16 @@ def _evict_now_and_then(pool: weakref.ref[ConsumerPool], stop: threading.Event, 
             return
         there.evict_idle()
         del there
+
+
+def _emptied(queue: deque[T]) -> Iterator[T]:
+    """What is in it, each for one thread only."""
+    while queue:
+        try:
+            item = queue.popleft()
+        except IndexError:  # another thread was faster
+            return
+        yield item
 
 
 def _watch_forks(pool: ConsumerPool) -> None:
