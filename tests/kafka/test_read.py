@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 import subprocess
 import time
@@ -14,6 +15,8 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from headrace import OffsetsMissing, ReadStalled, RecordsLost, TopicMissing, TopicRemade, read
+from headrace.cli import execute
+from headrace.cli.exits import Exit
 from headrace.ranges import Committed, Last, Loss, OffsetRange, StoredRecord, find_ranges
 from tests.kafka.test_broker_absence import OwnBroker
 from tests.kafka.witness import WAIT_S, produce, wait_until
@@ -183,6 +186,26 @@ def test_start_and_end_by_time_by_commit_and_from_the_end(kafka: str, topics: To
     assert found("earliest", Committed(group_id, "latest")) == [(0, 8), (0, 10)]
     assert found(Last(3)) == [(7, 10), (7, 10)]
     assert sorted(values(kafka, topic, start=moment(7), end=moment(9))) == [7, 7, 8, 8]
+
+
+def test_the_command_reads_from_a_moment_to_a_moment(
+    kafka: str, topics: Topics, capsys: pytest.CaptureFixture[str]
+) -> None:
+    topic = topics.create(partitions=2)
+    producer = Producer({"bootstrap.servers": kafka})
+    for number in range(10):
+        producer.produce(topic, b"%d" % number, partition=number % 2, timestamp=FIRST_MS + 600_000 * number)
+    assert producer.flush(WAIT_S) == 0
+
+    def shown(*arguments: str) -> list[int]:
+        assert execute(["read", topic, "-q", "-b", kafka, *arguments]) is Exit.OK
+        return sorted(int(json.loads(row)["value"]) for row in capsys.readouterr().out.splitlines())
+
+    moment = datetime.fromtimestamp(FIRST_MS / 1000 + 1800, UTC).isoformat()
+    assert shown("--since", "1h") == [7, 8, 9]
+    assert shown("--since", moment) == list(range(3, 10))
+    assert shown("--until", moment) == [0, 1, 2]
+    assert shown("--since", "3h", "--until", "now") == list(range(10))
 
 
 def delete_before(kafka: str, topic: str, offset: int) -> None:

@@ -125,7 +125,8 @@ class Reading(Generic[T]):
                 if part is not None and part.content is not None:
                     yield part.content
         except Closed:
-            if self._done == self._sizes and not self._finished:
+            if not self._buffer.closed:
+                assert self._done == self._sizes, "all threads ended well, and not all was read"
                 self._verify()
                 self._finished = True
             self._ended_at = self._ended_at or time.monotonic()
