@@ -145,6 +145,7 @@ class Share(Generic[T]):
         self._troubles: dict[Place, _Trouble] = {}
         self._passed: dict[Place, int] = {}
         self._losses: list[Loss] = []
+        self._progress_at = 0.0
 
     def run(self) -> None:
         """Read everything; the thread's target. Raises nothing: the buffer is told."""
@@ -167,24 +168,31 @@ class Share(Generic[T]):
             self._at[place], self._ends[place] = first.start, first.end
         source.begin(self._at)
         take = min(RECORDS_FIRST, self._records_max)
-        progress_at = self._clock()
+        self._progress_at = self._clock()
         while self._ends:
             if self._buffer.closed:
                 raise Closed
-            chunk, facts = source.take(take, WAIT_S)
-            kept = self._take_in(chunk, source)
-            for fact in facts:
-                self._meet(fact, source)
-            self._look_after(source)
-            if self._passed:
-                size = self._hand_over(kept)
-                if len(kept):
-                    take = max(1, min(self._records_max, self._chunk_bytes * len(kept) // max(1, size)))
-                progress_at = self._clock()  # not before: the one who takes may have kept us waiting
-            elif self._clock() - progress_at > self._timeout_s:
+            take = self._turn(source, take)
+            quiet_s = self._clock() - self._progress_at
+            if quiet_s > self._timeout_s:
                 raise self._stalled(source)
-            elif self._clock() - progress_at > QUIET_S and not self._troubles:
+            if quiet_s > QUIET_S and not self._troubles:
                 self._doubt()
+
+    def _turn(self, source: Source, take: int) -> int:
+        # A function of its own: the records of one chunk are given up before the next ones are made.
+        chunk, facts = source.take(take, WAIT_S)
+        kept = self._take_in(chunk, source)
+        for fact in facts:
+            self._meet(fact, source)
+        self._look_after(source)
+        if not self._passed:
+            return take
+        size = self._hand_over(kept)
+        self._progress_at = self._clock()  # not before: the one who takes may have kept us waiting
+        if not len(kept):
+            return take
+        return max(1, min(self._records_max, self._chunk_bytes * len(kept) // max(1, size)))
 
     def _hand_over(self, kept: Chunk) -> int:
         made: Made[T] = self._content(kept) if len(kept) else Made(None, 0, 0)
