@@ -9,12 +9,12 @@ Decides only from what producers, handlers, brokers and the doer of faults wrote
 | duplicate | a record was started again after a handler returned for it, and either nothing excuses that, or the commit its new holder began from called it finished |
 | order | records of one key at once or out of order, by members who could know better |
 | commit past unfinished | an accepted commit, or its map, covers a record that no handler had finished |
-| commit went back | (named once, not for each record that is repeated for it) a later commit of a partition is lower than an earlier one, and its member did not notice and commit anew within `MENDED_WITHIN_S` |
+| commit went back | (named once, not for each record that is repeated for it) a later commit of a partition is lower than an earlier one, and its member neither committed anew within `MENDED_WITHIN_S`, nor said that the last one of a revoke had overtaken it |
 | zombie | a handler started on a partition that its member had given back, or that another member was given, and the member could know |
 | unknown record | a handler ran a record that no producer had acknowledged |
 
 A member *cannot know* while it is adrift: frozen, cut off, or its interpreter held; and for `GRACE_S` after, in which
-it hears from its coordinator again. What is repeated, overlaps or starts too late for that reason is counted, not hidden.
+it hears from its coordinator again; while a broker is away or the coordinator moves, it hears from nobody. What is repeated, overlaps or starts too late for that reason is counted, not hidden.
 """
 
 from __future__ import annotations
@@ -39,6 +39,10 @@ CLOCK_SLACK_S = 0.03
 """Between a broker's time of day, in whole milliseconds, and ours; and between a worker's last look and its line."""
 MENDED_WITHIN_S = 1.0
 """A commit that was given up as unanswered may be written after a newer one: the newer is to be written again at once."""
+OVERTAKEN = "an older commit was written after it"
+"""The last commit of a revoke cannot wait for one that is on its way; its member says so when it comes to that."""
+COORDINATOR_AWAY = ("broker restart", "coordinator move")
+"""Faults in which a member may find no coordinator that could tell it anything."""
 STOP_UNCONFIRMED = "stop_unconfirmed"
 """What a member says when its stop goes on without an answer to the last commit."""
 NEVER = float("inf")
@@ -128,9 +132,15 @@ class _Troubles:
         }
         self.adrift: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self.killed: dict[str, float] = {}
+        self._away: list[tuple[float, float]] = []
         began: dict[tuple[str, str], float] = {}
+        away_at: dict[str, float] = {}
         for line in lines:
             match line.kind:
+                case "fault" if line.detail.startswith(COORDINATOR_AWAY):
+                    away_at[line.detail] = line.at
+                case "fault over" if line.detail in away_at:
+                    self._away.append((away_at.pop(line.detail), line.at))
                 case "adrift":
                     began[(line.member, line.detail)] = line.at
                 case "back":
@@ -141,6 +151,15 @@ class _Troubles:
                     pass
         for (member, _), at in began.items():  # Killed while adrift.
             self.adrift[member].append((at, NEVER))
+        for member, windows in self.adrift.items():
+            self.adrift[member] = [(a, self._heard_from(b)) for a, b in windows]
+
+    def _heard_from(self, back_at: float) -> float:
+        """When a member that came back then finds its coordinator there."""
+        for away, there in sorted(self._away):
+            if away <= back_at + GRACE_S and there > back_at:
+                back_at = there
+        return back_at
 
     def is_adrift(self, member: str, since: float, until: float | None = None) -> bool:
         """Whether the member could not know at some moment between."""
@@ -250,11 +269,30 @@ class _Judgement:
                 if ends.get(offset, NEVER) > commit.wall + CLOCK_SLACK_S:
                     detail = f"was called finished by the map of {commit.offset}"
                     self._say("commit past unfinished", offset, detail)
-            if commit.offset < highest and self._is_mended(index, highest):
-                self.verdict.allowed["commit went back after it had been given up, noticed and mended"] += 1
-            elif commit.offset < highest:
-                self._say("commit went back", commit.offset, f"after {highest} had been committed")
-            highest = max(highest, commit.offset)
+            highest = self._place_after(index, highest)
+
+    def _place_after(self, index: int, highest: int) -> int:
+        """Where the group stands after this commit; it says so if that went back and nothing permits it."""
+        commit = self.story.commits[index]
+        if commit.offset >= highest:
+            return commit.offset
+        if self._is_mended(index, highest):
+            self.verdict.allowed["commit went back after it had been given up, noticed and mended"] += 1
+        elif self._is_overtaken(commit):
+            self.verdict.allowed["commit went back, overtaken by the last one of a revoke, and told"] += 1
+            return commit.offset
+        else:
+            self._say("commit went back", commit.offset, f"after {highest} had been committed")
+        return highest
+
+    def _is_overtaken(self, commit: Line) -> bool:
+        until_at = commit.at + GRACE_S
+        return any(
+            line.kind == "unconfirmed"
+            and line.detail == OVERTAKEN
+            and commit.at - CLOCK_SLACK_S <= line.at <= until_at
+            for line in self.story.custody
+        )
 
     def _is_mended(self, index: int, highest: int) -> bool:
         began_at = self.story.commits[index].at

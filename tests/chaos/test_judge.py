@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.judge import GRACE_S, STOP_UNCONFIRMED, Verdict, judge
+from tests.chaos.judge import GRACE_S, OVERTAKEN, STOP_UNCONFIRMED, Verdict, judge
 from tests.members.ledger import Line
 
 
@@ -52,7 +52,7 @@ class Script:
 
     def _line(self, kind: Any, **facts: Any) -> Line:
         self.now += 0.1
-        partition = -1 if kind in {"adrift", "back", "killed"} else 0
+        partition = -1 if kind in {"adrift", "back", "killed", "fault", "fault over"} else 0
         return Line(kind, self.now, 1e9 + self.now, topic="t", partition=partition, **facts)
 
 
@@ -134,6 +134,18 @@ def test_a_good_run_has_no_anomaly() -> None:
             script(0).fault("adrift").say("assigned", 0, "b").fault("back").say("unconfirmed", detail="lost").ran(0),
             "zombie",
         ),
+        # It was told long after that the last commit of the revoke had been overtaken.
+        (
+            script(0).ran(0).say("revoked", 1, detail="clean").say("committed", 1).say("committed", 0)
+            .later(GRACE_S + 1.0).say("unconfirmed", 1, detail=OVERTAKEN),
+            "commit went back",
+        ),
+        # The broker was away, but before.
+        (
+            script(0).fault("fault", "", "broker restart").fault("fault over", "", "broker restart").fault("adrift")
+            .fault("back").later(GRACE_S + 1.0).say("assigned", 0, "b").ran(0),
+            "zombie",
+        ),
         # A member of another process was adrift.
         (script(0).fault("adrift", "c").say("assigned", 0, "b").ran(0).fault("back", "c"), "zombie"),
         (script(0).ran(0, 7), "unknown record"),
@@ -180,6 +192,16 @@ def test_a_doctored_ledger_is_called_by_the_name_of_its_fault(doctored: Script, 
             script(0).ran(0).say("committed", 1).say("committed", 0).say("told", detail="commit_went_back")
             .say("committed", 1),
             "commit went back after it had been given up, noticed and mended",
+        ),
+        (
+            script(0).ran(0).say("revoked", 1, detail="clean").say("committed", 1).say("committed", 0)
+            .say("unconfirmed", 1, detail=OVERTAKEN),
+            "commit went back, overtaken by the last one of a revoke, and told",
+        ),
+        (
+            script(0).fault("adrift").fault("fault", "", "broker restart").fault("back").later(GRACE_S + 1.0)
+            .say("assigned", 0, "b").ran(0).fault("fault over", "", "broker restart"),
+            "started by a member that was adrift, after another was given it",
         ),
         (
             script(0).ran(0).say("told", detail=STOP_UNCONFIRMED).say("revoked", 1, detail="clean")

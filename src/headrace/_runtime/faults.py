@@ -14,7 +14,7 @@ from headrace._core.events import SeekAsked
 from headrace.errors import ClientFailed, Fenced, NotAuthorized, OffsetUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from headrace._core.notices import Notice
     from headrace._runtime.inbox import MoveAsked
@@ -59,6 +59,16 @@ class Faults:
         self._was_silent = False
         self._returned: set[str] = set()
 
+    def take_all(self, faults: Sequence[Fault], silent_s: float, patience_s: float) -> FatalError | None:
+        """Deal with what one poll brought; `silent_s` since the last one. The first error is the one to stop with.
+
+        The order in which the client tells of a fence and of the silence before it is no evidence.
+        """
+        if silent_s > patience_s or any(fault.code == SILENT_TOO_LONG for fault in faults):
+            self._was_silent = True
+        errors = [error for fault in faults if (error := self.take(fault)) is not None]
+        return errors[0] if errors else None
+
     def take(self, fault: Fault) -> FatalError | None:
         """Deal with one fault; returns the error to stop with, if it is that bad. A dead client repeats its last one."""
         error = self._error_of(fault)
@@ -82,8 +92,6 @@ class Faults:
         return None
 
     def _error_of(self, fault: Fault) -> FatalError | None:
-        if fault.code == SILENT_TOO_LONG:
-            self._was_silent = True
         match fault.kind:
             case "offset_out_of_range":
                 return self._out_of_range(fault)

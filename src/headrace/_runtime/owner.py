@@ -258,14 +258,14 @@ class Owner:
         client = self._connection.client
         assert client is not None
         polled = client.poll(POLL_RECORDS_MAX, timeout_s)
-        now = self._polled_at = self._clock()
+        last, now = self._polled_at, self._clock()
+        self._polled_at = now
         self.signs.polled(polled, now)
         if polled.groups:
             self._step(events.Fetched(polled.groups))
-        for fault in polled.faults:
-            error = self._faults.take(fault)
-            if error is not None:
-                raise error
+        error = self._faults.take_all(polled.faults, now - last, client.max_poll_interval_s)
+        if error is not None:
+            raise error
         self._performer.rebuild = self._performer.rebuild or self._faults.pop_rebuild()
         return polled.count
 

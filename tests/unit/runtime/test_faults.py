@@ -33,8 +33,8 @@ def test_a_fence_by_another_member_is_the_end_and_told_once(faults: Faults) -> N
 def test_a_fence_after_our_own_silence_makes_the_connection_anew_however_often_it_is_told(
     faults: Faults,
 ) -> None:
-    faults.take(SILENT)
-    assert faults.take(FENCE) is None
+    # Told by a callback, the fence is before the silence that led to it.
+    assert faults.take_all([FENCE, SILENT], 0.1, 300.0) is None
     assert faults.judge(Fenced("_FENCED", "a commit was refused for good")) is None
     reason = faults.pop_rebuild()
     assert reason is not None
@@ -42,13 +42,11 @@ def test_a_fence_after_our_own_silence_makes_the_connection_anew_however_often_i
 
 
 def test_the_next_client_has_no_excuse_of_the_one_before(faults: Faults) -> None:
-    faults.take(SILENT)
-    faults.take(FENCE)
+    assert faults.take_all([FENCE], 301.0, 300.0) is None
     faults.forget()
     assert faults.pop_rebuild() is None
     assert isinstance(faults.take(FENCE), Fenced)
 
 
 def test_a_silence_excuses_no_other_fence(faults: Faults) -> None:
-    faults.take(SILENT)
-    assert isinstance(faults.take(FULL), Fenced)
+    assert isinstance(faults.take_all([SILENT, FULL], 301.0, 300.0), Fenced)

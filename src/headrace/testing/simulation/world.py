@@ -39,8 +39,9 @@ GIVEN_OUT_AGAIN_S: Final = (0.0, 60.0, 120.0)
 up and joining for the next round is taken back without a round, and nobody is given them: seen on Kafka 4.3.1."""
 RESTART_S: Final = 3.0
 VALUE: Final = b"0123456789"
-SEEK_MAX_S: Final = 5.0
-"""How long a user's seek may wait for its turn: a world that ends before would end with what it moved to unfinished."""
+CALM_MIN_S: Final = 5.0
+"""A world does not end before: transactions are still open, seeks wait for their turn, and where a group begins is known
+only when it is committed."""
 OPEN_MAX_S: Final = 2.0
 """How long a transaction stays open."""
 
@@ -126,9 +127,7 @@ class World:
                 member.process.frozen_until = min(member.process.frozen_until, kernel.now)
         self.scenario = replace(self.scenario, handlers=quiet)
         until = kernel.now + CALM_MAX_S
-        written_by = kernel.now + (OPEN_MAX_S if self.scenario.transactions or failing else 0.0)
-        if any(deed.what == "seek" and deed.at > kernel.now - SEEK_MAX_S for deed in self.scenario.deeds):
-            written_by = max(written_by, kernel.now + SEEK_MAX_S)
+        written_by = kernel.now + CALM_MIN_S
         while not self.judge.finished() or kernel.now < written_by:
             if not any(member is not None and member.alive and not member.stopping for member in self.slots):
                 self._start_somewhere()
