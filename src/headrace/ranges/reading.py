@@ -275,22 +275,22 @@ def read_connection(bootstrap_servers: str, librdkafka: Mapping[str, Any] | None
 def _found(
     topics: str | Sequence[str] | Sequence[OffsetRange], settings: ReadSettings, start: Bounds, end: Bounds
 ) -> Resolved:
-    from headrace._client.admin import Observer  # noqa: PLC0415 - loads the client library
+    from headrace._client.range_lookups import RangeLookups  # noqa: PLC0415 - loads the client library
 
     given: list[Any] = [topics] if isinstance(topics, str) else list(topics)
     ranges: list[OffsetRange] = [one for one in given if isinstance(one, OffsetRange)]
     names: list[str] = [one for one in given if isinstance(one, str) and one]
     if not given or len(given) not in (len(ranges), len(set(names))):
         raise ConfigError("topics", topics, "names of topics, each once, or OffsetRanges; at least one")
-    observer = Observer(settings.connection)
+    lookups = RangeLookups(settings.connection)
     committed_only = settings.isolation == "read_committed"
     if ranges:
         if (start, end) != ("earliest", "latest"):
             raise ConfigError("start, end", (start, end), "them to be absent beside OffsetRanges")
-        found = check(observer, ranges, timeout_s=settings.timeout_s, committed_only=committed_only)
+        found = check(lookups, ranges, timeout_s=settings.timeout_s, committed_only=committed_only)
     else:
         found = resolve(
-            observer,
+            lookups,
             names,
             start,
             end,
