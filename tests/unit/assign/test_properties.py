@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from headrace.assign import Claim, CooperativeSticky, Member, Range, RoundRobin, Sticky, Topic, certify
 from headrace.errors import GroupInvalid
 
-# A run of the full tier asks for more: HEADRACE_EXAMPLES=100000.
+# The full tier tries 100,000 groups (tests/full/test_assign.py); HEADRACE_EXAMPLES asks for more here.
 EXAMPLES = int(os.environ.get("HEADRACE_EXAMPLES", "150"))
 many = settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None
