@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 WAIT_S = 20.0
 TOPIC = "orders"
 PARTITIONS = 4
-REBALANCES = 10
+REBALANCES = 3
 
 
 class Kept:
@@ -226,7 +226,7 @@ def adds_up(snapshot: Snapshot) -> bool:
 def test_readers_at_full_speed_through_rebalances(broker: MockBroker) -> None:
     """Ten threads make reports as fast as they can while members come and go: no error, nothing torn, no guard touched."""
     kept = [Kept() for _ in range(10)]
-    app, handled = make_app(broker, "race", group_protocol="consumer")
+    app, handled = make_app(broker, "race", group_protocol="classic")
     attached = Attached(
         ConnectionSettings(broker.bootstrap_servers, "race"),
         app.snapshot,
@@ -253,7 +253,7 @@ def test_readers_at_full_speed_through_rebalances(broker: MockBroker) -> None:
             reader.start()
             for number in range(REBALANCES):
                 produce(broker, 40)
-                other, seen = make_app(broker, "race", group_protocol="consumer")
+                other, seen = make_app(broker, "race", group_protocol="classic")
                 other.start()
                 try:
                     until(

@@ -13,17 +13,26 @@ from typing import TYPE_CHECKING, Any, Literal, final
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from headrace._client.admin import Observer
+from headrace._client.failures import request_row
 from headrace._client.logs import ClientLog
 from headrace._client.lookups import error_of
 from headrace._client.settings import Scrubber, admin_config, refusal
 from headrace._client.tokens import TokenSource
+from headrace.errors import BrokerUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from confluent_kafka import KafkaError
+
     from headrace._client.settings import ConnectionSettings
     from headrace.errors import HeadraceError
     from headrace.ports import TopicPartition as Place
+
+EVENTS_MAX = 100
+"""Reports of errors that are taken at once: the same one comes again and again."""
+TOPICS_ASKED_MAX = 10
+"""Topics of which it is asked, one by one, why nothing is known of any: the first ones tell."""
 
 
 @final
@@ -36,9 +45,13 @@ class Watcher:
         for key in ("error_cb", "stats_cb", "statistics.interval.ms"):
             config.pop(key, None)  # the app's own consumer hears of the same brokers
         scrub = Scrubber(config)
+        # The last refusal of the group; written and read on the thread that asks, since polls call back there.
+        self._refused: KafkaError | None = None
         try:
             self._consumer: Any = TokenSource.made(
-                lambda: Consumer(config | {"logger": ClientLog(time.monotonic, scrub)})
+                lambda: Consumer(
+                    config | {"error_cb": self._on_error, "logger": ClientLog(time.monotonic, scrub)}
+                )
             )
         except (KafkaException, TypeError, ValueError) as error:
             raise refusal(error, config) from None  # the cause's text may hold a secret
@@ -47,7 +60,12 @@ class Watcher:
         self, places: Sequence[Place], end: Literal["earliest", "latest", "stable"], timeout_s: float
     ) -> dict[Place, int | HeadraceError]:
         """One end of each partition, or why it cannot be had."""
-        return self._observer.each_offset(places, end, timeout_s)
+        found = self._observer.each_offset(places, end, timeout_s)
+        if not found or not all(isinstance(answer, BrokerUnreachable) for answer in found.values()):
+            return found
+        # "No leaders found" is said of topics that we may not see, too: metadata tell them from a broker that is away.
+        refused = self._refused_topics(sorted({topic for topic, _ in places}), timeout_s)
+        return {place: refused.get(place[0], answer) for place, answer in found.items()}
 
     def each_committed(
         self, places: Sequence[Place], timeout_s: float
@@ -55,18 +73,45 @@ class Watcher:
         """What the group committed for each partition, None for nothing, or why that cannot be had."""
         if not places:
             return {}
-        self._consumer.poll(0)  # serves tokens that are to be renewed; it has no partitions to fetch from
+        self._refused = None
+        self._listen()
         try:
             answer: list[TopicPartition] = self._consumer.committed(
                 [TopicPartition(*place) for place in places], timeout=timeout_s
             )
         except KafkaException as exception:
-            raise self._observer.refusal(error_of(exception), timeout_s) from None
+            # A group that we may not find is a time-out here; why, only a poll says.
+            self._listen()
+            error = self._refused or error_of(exception)
+            raise self._observer.refusal(error, timeout_s) from None
         return {(place.topic, place.partition): self._of(place, timeout_s) for place in answer}
 
     def close(self) -> None:
         """Drop the connections."""
         self._consumer.close()
+
+    def _refused_topics(self, topics: Sequence[str], timeout_s: float) -> dict[str, HeadraceError]:
+        refused: dict[str, HeadraceError] = {}
+        for topic in topics[:TOPICS_ASKED_MAX]:
+            try:
+                error = self._consumer.list_topics(topic, timeout=timeout_s).topics[topic].error
+            except KafkaException:
+                break  # it is a broker that is away
+            if error is not None:
+                refused[topic] = self._observer.refusal(error, timeout_s)
+        return refused
+
+    def _listen(self) -> None:
+        """Serve callbacks, renewed tokens among them, and hear of errors; there are no partitions to fetch from."""
+        for _ in range(EVENTS_MAX):
+            event = self._consumer.poll(0)
+            if event is None:
+                return
+            self._on_error(event.error())
+
+    def _on_error(self, error: KafkaError | None) -> None:
+        if error is not None and request_row(error.name()).kind == "not_authorized":
+            self._refused = error
 
     def _of(self, place: TopicPartition, timeout_s: float) -> int | HeadraceError | None:
         if place.error is not None:

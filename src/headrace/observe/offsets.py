@@ -58,12 +58,14 @@ class Question:
 
     def ask(self, observer: Asks, places: Sequence[TopicPartition]) -> dict[TopicPartition, PartitionOffsets]:
         """One request of each kind for all partitions. A kind that fails as a whole leaves the others."""
-        # What is committed first, the ends last: a lag may then be a little too large, and is never too small.
-        asking = Asking(places)
-        committed = asking.each(lambda: observer.each_committed(places, self.request_s))
-        starts = asking.each(lambda: observer.each_offset(places, "earliest", self.request_s))
-        stable = asking.each(lambda: observer.each_offset(places, "stable", self.request_s))
-        ends = asking.each(lambda: observer.each_offset(places, "latest", self.request_s))
+        starts = _each(places, lambda: observer.each_offset(places, "earliest", self.request_s))
+        if (away := _away(starts)) is not None:
+            # The rest would wait as long again, one after the other.
+            return dict.fromkeys(places, PartitionOffsets.unknown(_reason(away)))
+        # What is committed before the ends: a lag may then be a little too large, and is never too small.
+        committed = _each(places, lambda: observer.each_committed(places, self.request_s))
+        stable = _each(places, lambda: observer.each_offset(places, "stable", self.request_s))
+        ends = _each(places, lambda: observer.each_offset(places, "latest", self.request_s))
         return {
             place: PartitionOffsets(
                 start=_known(starts, place),
@@ -74,27 +76,6 @@ class Question:
             )
             for place in places
         }
-
-
-class Asking:
-    """The requests of one tick. Once no broker answers, the rest is not asked: it would only wait as long again."""
-
-    def __init__(self, places: Sequence[TopicPartition]) -> None:
-        self._places = places
-        self._away: HeadraceError | None = None
-
-    def each(
-        self, ask: Callable[[], Mapping[TopicPartition, V]]
-    ) -> Mapping[TopicPartition, V | HeadraceError]:
-        """The answers, or why there are none."""
-        if self._away is not None:
-            return dict.fromkeys(self._places, self._away)
-        try:
-            return ask()
-        except HeadraceError as error:
-            if isinstance(error, BrokerUnreachable):
-                self._away = error
-            return dict.fromkeys(self._places, error)
 
 
 class OffsetWatch:
@@ -163,6 +144,21 @@ class OffsetWatch:
             return self._question.ask(self._observer, places)
         except Exception as error:  # noqa: BLE001 - whatever it was, it is the reason why nothing is known
             return dict.fromkeys(places, PartitionOffsets.unknown(_reason(error)))
+
+
+def _each(
+    places: Sequence[TopicPartition], ask: Callable[[], Mapping[TopicPartition, V]]
+) -> Mapping[TopicPartition, V | HeadraceError]:
+    try:
+        return ask()
+    except HeadraceError as error:
+        return dict.fromkeys(places, error)
+
+
+def _away(answers: Mapping[TopicPartition, int | HeadraceError]) -> HeadraceError | None:
+    """Why nothing was answered, if no broker answered for any partition."""
+    errors = [answer for answer in answers.values() if isinstance(answer, BrokerUnreachable)]
+    return errors[0] if errors and len(errors) == len(answers) else None
 
 
 def _known(found: Mapping[TopicPartition, int | HeadraceError], place: TopicPartition) -> int | Unknown:
