@@ -274,7 +274,17 @@ class Terminal:
 # ---- The reference is whole
 
 
-@pytest.mark.parametrize("module", ["headrace", "headrace.assign", "headrace.observe", "headrace.pool", "headrace.ranges", "headrace.testing"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "headrace",
+        "headrace.assign",
+        "headrace.observe",
+        "headrace.pool",
+        "headrace.ranges",
+        "headrace.testing",
+    ],
+)
 def test_every_public_name_is_in_the_reference(module: str) -> None:
     """And the page of names is where to look first."""
     words = {word for page in REFERENCE.glob("*.md") for word in named(page.read_text(encoding="utf-8"))}

@@ -11,7 +11,15 @@ import pytest
 
 @pytest.mark.parametrize(
     "module",
-    ["headrace", "headrace.assign", "headrace.observe", "headrace.pool", "headrace.ranges", "headrace.testing", "headrace.testing.pytest_plugin"],
+    [
+        "headrace",
+        "headrace.assign",
+        "headrace.observe",
+        "headrace.pool",
+        "headrace.ranges",
+        "headrace.testing",
+        "headrace.testing.pytest_plugin",
+    ],
 )
 def test_importing_loads_no_client(module: str) -> None:
     program = (

@@ -223,7 +223,17 @@ def test_folders_of_tests_are_packages() -> None:
     assert sorted(str(folder) for folder in folders if not (folder / "__init__.py").exists()) == []
 
 
-@pytest.mark.parametrize("module", ["headrace", "headrace.assign", "headrace.observe", "headrace.pool", "headrace.ranges", "headrace.testing"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "headrace",
+        "headrace.assign",
+        "headrace.observe",
+        "headrace.pool",
+        "headrace.ranges",
+        "headrace.testing",
+    ],
+)
 def test_public_names_are_frozen(module: str) -> None:
     """What users can import changes only together with its list, on purpose."""
     __import__(module)
