@@ -433,6 +433,21 @@ LAWFUL: dict[str, Callable[[], Story]] = {
         .log(2, "bb")
         .start(1, key="b")
     ),
+    "the commit of a seek lands after a second seek, and after what that led to": lambda: (
+        begun(3)
+        .handle(0, 1, 2)
+        .commit(3)
+        .add(told.SeekWanted("m", T0))
+        .add(told.Sought("m", T0, 1))
+        .send(1)
+        .add(told.SeekWanted("m", T0))
+        .add(told.Sought("m", T0, 1))
+        .fetch(1, 2)
+        .handle(1, 2)
+        .apply(1, 3)
+        .answer(1)
+        .commit(3, 1)
+    ),
     "what was unconfirmed at a crash comes again, once": lambda: (
         begun().handle(0).kill().member("n").fetch(0, name="n").handle(0, name="n")
     ),

@@ -299,8 +299,10 @@ class Safety:
             return
         if tenure.closed or tenure.contested:
             partition.sought(tenure.moved_to, now)
-            partition.settled.update(tenure.settled)
-            partition.unsettled.difference_update(tenure.settled)
+            # Another move may have followed before this one landed: what was done since is done.
+            for each in {id(one): one for one in (tenure, *partition.tenures)}.values():
+                partition.settled.update(each.settled)
+                partition.unsettled.difference_update(each.settled)
             partition.may_repeat.update(tenure.fetched)
         tenure.moved_to, tenure.before = None, None
 
