@@ -33,8 +33,10 @@ TICK_S: Final = 0.1
 JOIN_AT, LEAVE_AT = 0.2, 0.65
 """When the second member joins and leaves, as shares of the plan's time."""
 
+SHARED_S: Final = 0.5
+"""How long both members are seen with partitions, however late the second one got there."""
 REBALANCE_WAIT_S: Final = 15.0
-"""How long the second member may take until it has handled something, before it is told to leave all the same."""
+"""How long the second member may take until it has partitions, before it is told to leave all the same."""
 
 DRAIN_WAIT_S: Final = 30.0
 ASK_S: Final = 10.0
@@ -141,6 +143,7 @@ def _acts(cast: _Cast, spectator: Spectator) -> list[str]:
     """From the first record to the end of the last member."""
     plan = cast.plan
     joined = left = False
+    shared_at: float | None = None
     cast.traffic.start()
     while True:
         scene = cast.scene()
@@ -149,9 +152,10 @@ def _acts(cast: _Cast, spectator: Spectator) -> list[str]:
             cast.second.join()
             joined, cast.act = True, "a second member joins: partitions move to it"
         elif joined and not left:
-            if scene.second.succeeded:
-                cast.act = "two members share the partitions"
-            enough = scene.second.succeeded > 0 or scene.elapsed_s > plan.seconds + REBALANCE_WAIT_S
+            if shared_at is None and scene.second.partitions:
+                shared_at, cast.act = scene.elapsed_s, "two members share the partitions"
+            late = scene.elapsed_s > plan.seconds + REBALANCE_WAIT_S
+            enough = late or (shared_at is not None and scene.elapsed_s > shared_at + SHARED_S)
             if scene.elapsed_s > LEAVE_AT * plan.seconds and enough:
                 cast.second.begin_to_leave()
                 left, cast.act = True, "the second member leaves: its partitions move back"
