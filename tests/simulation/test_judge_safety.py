@@ -224,6 +224,10 @@ BROKEN: dict[str, tuple[str, Callable[[], Story]]] = {
         "S5",
         lambda: begun().start(0).revoke(took_s=1.0),
     ),
+    "a commit passes a record whose early acknowledgement fell": (
+        "S1",
+        lambda: begun(1).start(0).settle(0, "acked").ends(0).start(0, attempt=2).ends(0).commit(1),
+    ),
     "a revoke's commit leaves out what was done": (
         "S5",
         lambda: begun().handle(0, 1).revoke_begins().send(1).revoke_ends(),
@@ -447,6 +451,17 @@ LAWFUL: dict[str, Callable[[], Story]] = {
         .apply(1, 3)
         .answer(1)
         .commit(3, 1)
+    ),
+    "an early acknowledgement falls with what its record produced": lambda: (
+        begun(1)
+        .start(0)
+        .settle(0, "acked")
+        .ends(0)
+        .start(0, attempt=2)
+        .ends(0)
+        .revoke_begins()
+        .send(0)
+        .revoke_ends()
     ),
     "what was unconfirmed at a crash comes again, once": lambda: (
         begun().handle(0).kill().member("n").fetch(0, name="n").handle(0, name="n")

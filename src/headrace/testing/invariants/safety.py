@@ -185,6 +185,12 @@ class Safety:
                 self._blame("S5", f"{what} again, though its end was confirmed")
             self.duplicates += 1
             partition.may_repeat.discard(offset)
+        if tenure.settled.get(offset, (0.0, ""))[1] == EARLY:
+            # What it produced was refused: the acknowledgement, made before that was known, does not count.
+            del tenure.settled[offset]
+            partition.settled.discard(offset)
+            if offset in partition.records:
+                partition.unsettled.add(offset)
 
     def ended(self, member: Member, entry: told.HandlerEnded, now: float) -> None:
         """A handler is not at work any more."""
