@@ -88,6 +88,9 @@ class Story:
     def ends(self, offset: int, outcome: str = "returned", name: str = "m") -> Story:
         return self.add(told.HandlerEnded(name, T0, offset, outcome, self._runs[name, offset]))
 
+    def refuses_output(self, offset: int, name: str = "m") -> Story:
+        return self.add(told.OutputRefused(name, T0, offset, self._runs[name, offset]))
+
     def settle(self, offset: int, how: str = "handled", name: str = "m", run: int | None = None) -> Story:
         number = self._runs[name, offset] if run is None else run
         return self.add(told.Settled(name, T0, offset, how, number))

@@ -19,6 +19,13 @@ REGRESSIONS: Final[tuple[tuple[int | str, str], ...]] = (
         226760,
         "S1: what was handled after a second seek counted for nothing when the commit of the first one landed",
     ),
+    (240496, "S2: a second seek was forgotten when the commit of the first one landed"),
+    (105125, "S2: where a member that was frozen had begun was taken for where the group was by then"),
+    (
+        108969,
+        "S2: an early acknowledgement covered an output whose refusal was known before the handler returned",
+    ),
+    (114018, "L1: the model wrote a generation down that nobody had been given shares of"),
     (237656, "S5: an early acknowledgement counted although what its record produced had been refused"),
     (303585, "L1: a world ended before it was known where a group that begins at the end had begun"),
     (300678, "S3: what was handled of a topic was compared with the keys of the one made anew in its place"),

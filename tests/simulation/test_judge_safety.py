@@ -226,7 +226,11 @@ BROKEN: dict[str, tuple[str, Callable[[], Story]]] = {
     ),
     "a commit passes a record whose early acknowledgement fell": (
         "S1",
-        lambda: begun(1).start(0).settle(0, "acked").ends(0).start(0, attempt=2).ends(0).commit(1),
+        lambda: begun(1).start(0).settle(0, "acked").ends(0).refuses_output(0).commit(1),
+    ),
+    "a record is handled twice though its early acknowledgement holds": (
+        "S5",
+        lambda: begun(1).start(0).settle(0, "acked").ends(0).start(0, attempt=2),
     ),
     "a revoke's commit leaves out what was done": (
         "S5",
@@ -453,15 +457,34 @@ LAWFUL: dict[str, Callable[[], Story]] = {
         .commit(3, 1)
     ),
     "an early acknowledgement falls with what its record produced": lambda: (
-        begun(1)
-        .start(0)
-        .settle(0, "acked")
-        .ends(0)
-        .start(0, attempt=2)
-        .ends(0)
-        .revoke_begins()
+        begun(1).start(0).settle(0, "acked").ends(0).refuses_output(0).revoke_begins().send(0).revoke_ends()
+    ),
+    "a second seek still holds when the commit of the first one lands": lambda: (
+        begun(3)
+        .handle(0, 1, 2)
+        .commit(3)
+        .add(told.SeekWanted("m", T0))
+        .add(told.Sought("m", T0, 0))
         .send(0)
-        .revoke_ends()
+        .add(told.SeekWanted("m", T0))
+        .add(told.Sought("m", T0, 2))
+        .apply(0, 3)
+        .answer(0)
+        .commit(2, 0)
+        .fetch(2)
+        .handle(2)
+        .commit(3, 2)
+    ),
+    "retention removes what a member that was long away was to read": lambda: (
+        Story()
+        .log(4)
+        .member()
+        .member("n")
+        .fetch(0, 1, 2, name="n")
+        .handle(0, 1, 2, name="n")
+        .commit(3, None, "n")
+        .add(told.Removed(T0, 2))
+        .add(told.Sought("m", T0, 2))
     ),
     "what was unconfirmed at a crash comes again, once": lambda: (
         begun().handle(0).kill().member("n").fetch(0, name="n").handle(0, name="n")
@@ -554,7 +577,7 @@ LAWFUL: dict[str, Callable[[], Story]] = {
         begun().start(0).settle(0, "acked").ends(0, "raised").start(1)
     ),
     "an acknowledged record whose output was refused is tried again": lambda: (
-        begun().start(0).settle(0, "acked").ends(0).start(0, attempt=2)
+        begun().start(0).settle(0, "acked").ends(0).refuses_output(0).start(0, attempt=2)
     ),
     "a group that has committed nothing yet begins at the end again": lambda: (
         Story(LATEST).log(3).member().kill().member("n").commit(2, name="n").fetch(2, name="n")

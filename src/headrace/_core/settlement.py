@@ -17,7 +17,7 @@ from headrace._core import notices
 from headrace._core.effects import ProduceDeadLetter, StopApp
 from headrace._core.lanes import DISPATCHED, DONE, HELD, PARKED, READY, SETTLING, UNACKED, WAITING
 from headrace._core.verdicts import STOPPING, DeadLetter, Retry, Skip, Stop, judge
-from headrace.errors import DeadLetterFailed
+from headrace.errors import DeadLetterFailed, ProduceFailed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -231,8 +231,10 @@ class Settlement:
             tenure.lanes.put_back([record])
             return
         board.counters.failed += 1
-        if record.offset in tenure.early_acks:  # Its user called it finished before the handler raised.
-            tenure.early_acks.discard(record.offset)
+        acked = record.offset in tenure.early_acks
+        tenure.early_acks.discard(record.offset)
+        # An acknowledgement covers its attempt, not outputs that were never written, be that known late or at once.
+        if acked and not isinstance(error, ProduceFailed):
             self._finish(tenure, [record])
             if isinstance(error, STOPPING):
                 self._stop(tenure, record, error)
@@ -302,8 +304,7 @@ class Settlement:
             else:
                 self._finish(tenure, [record])
         else:
-            # An acknowledgement covers its attempt, not outputs that were never written.
-            tenure.early_acks.discard(record.offset)
+            tenure.early_acks.discard(record.offset)  # Void, as where it was known at once.
             record._state = DISPATCHED  # Back to where a failure is judged.
             self._failed(tenure, record, error, now)
 

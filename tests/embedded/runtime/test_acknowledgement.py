@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
-from headrace import AppStateError, ForcedStop
+from headrace import AppStateError, ForcedStop, ProduceFailed, RetryPolicy
 from headrace.testing.broker import MockBroker
 from tests.embedded.runtime.oracle import Group
 from tests.embedded.runtime.support import Seen, app_on, committed_to_the_end, records, running, told, until
@@ -219,6 +219,31 @@ def test_only_manual_subscriptions_are_acknowledged_by_hand(broker: MockBroker, 
     with running(app):
         until(lambda: committed_to_the_end(broker, group_id))
     assert len(errors) == 1
+
+
+@pytest.mark.parametrize("waits", [False, True], ids=["refused later", "refused at once"])
+def test_an_early_acknowledgement_does_not_cover_an_output_that_was_refused(
+    broker: MockBroker, group_id: str, waits: bool
+) -> None:
+    seen = Seen()
+    app = app_on(broker, group_id)
+
+    @app.subscribe("orders", ack="manual", retry=RetryPolicy(attempts_max=3, backoff_initial_s=0.01))
+    def handle(record: Record[Any, Any]) -> None:
+        start = seen.begin(record)
+        record.ack()
+        delivery = app.produce("other", record.raw_value)
+        if waits:
+            with suppress(ProduceFailed):
+                delivery.result(10.0)
+        seen.end(start)
+
+    broker.produce("orders", records(1), partition=0)
+    broker.push_errors("Produce", "UNKNOWN")
+    with running(app):
+        until(lambda: committed_to_the_end(broker, group_id))
+    assert [start.attempt for start in seen.starts] == [1, 2]
+    assert broker.end_offsets("other") == {0: 1}
 
 
 def test_a_handler_longer_than_the_poll_interval_costs_nothing(broker: MockBroker, group_id: str) -> None:

@@ -66,6 +66,8 @@ class Tenure:
     member: str
     place: TopicPartition
     restored: frozenset[int]
+    # What was committed then, or where the user moved it.
+    given_at: int | None
     closed: bool = False
     # Another member held it too for a while: one of them had not been told that the group gave it away.
     contested: bool = False

@@ -59,6 +59,7 @@ class Judge:
             told.HandlerStarted: self._handler_started,
             told.HandlerEnded: self._handler_ended,
             told.Settled: self._settled,
+            told.OutputRefused: self._output_refused,
             told.DeadLetterSent: self._dead_letter_sent,
             told.CommitSent: self._commit_sent,
             told.CommitApplied: self._commit_applied,
@@ -232,6 +233,9 @@ class Judge:
     def _tenure_of(self, member: Member, entry: told.Settled) -> Tenure | None:
         """The assignment in which the record was handed to its handler."""
         return member.ran.get((entry.run, entry.place)) if entry.run else member.tenures.get(entry.place)
+
+    def _output_refused(self, entry: told.OutputRefused) -> None:
+        self._safety.output_refused(self._members[entry.member], entry)
 
     def _dead_letter_sent(self, entry: told.DeadLetterSent) -> None:
         member = self._members[entry.member]

@@ -59,7 +59,7 @@ class Safety:
             old = member.tenures.get(place)
             if old is not None:
                 partition.close(old)
-            member.tenures[place] = Tenure(member.name, place, partition.kept)
+            member.tenures[place] = Tenure(member.name, place, partition.kept, partition.committed)
             partition.open(member.tenures[place])
 
     def taken(self, places: Sequence[TopicPartition]) -> None:
@@ -178,19 +178,13 @@ class Safety:
             self._blame("L5", f"{what} again {now - tenure.ended_at[offset]:.4f} s after it failed")
 
     def _check_repeat(self, partition: Partition, tenure: Tenure, offset: int, what: str) -> None:
-        if tenure.settled.get(offset, (0.0, EARLY))[1] != EARLY:
+        if offset in tenure.settled:
             self._blame("S5", f"{what}, which it had finished in this assignment")
         elif offset in partition.settled and offset not in tenure.outcomes:
             if offset not in partition.may_repeat and not tenure.contested:
                 self._blame("S5", f"{what} again, though its end was confirmed")
             self.duplicates += 1
             partition.may_repeat.discard(offset)
-        if tenure.settled.get(offset, (0.0, ""))[1] == EARLY:
-            # What it produced was refused: the acknowledgement, made before that was known, does not count.
-            del tenure.settled[offset]
-            partition.settled.discard(offset)
-            if offset in partition.records:
-                partition.unsettled.add(offset)
 
     def ended(self, member: Member, entry: told.HandlerEnded, now: float) -> None:
         """A handler is not at work any more."""
@@ -227,6 +221,17 @@ class Safety:
         tenure.settled.setdefault(offset, (now, how))
         partition.settled.add(offset)
         partition.unsettled.discard(offset)
+
+    def output_refused(self, member: Member, entry: told.OutputRefused) -> None:
+        """An acknowledgement that was made before this was known does not count."""
+        tenure = member.ran.get((entry.run, entry.place))
+        if tenure is None or tenure.closed or tenure.settled.get(entry.offset, (0.0, ""))[1] != EARLY:
+            return
+        partition = self._place(entry.place)
+        del tenure.settled[entry.offset]
+        partition.settled.discard(entry.offset)
+        if entry.offset in partition.records:
+            partition.unsettled.add(entry.offset)
 
     # Commits
 
@@ -304,13 +309,21 @@ class Safety:
         if tenure is None or tenure.moved_to is None:
             return
         if tenure.closed or tenure.contested:
-            partition.sought(tenure.moved_to, now)
-            # Another move may have followed before this one landed: what was done since is done.
-            for each in {id(one): one for one in (tenure, *partition.tenures)}.values():
-                partition.settled.update(each.settled)
-                partition.unsettled.difference_update(each.settled)
+            self._owe_from(partition, tenure.moved_to, tenure, now)
             partition.may_repeat.update(tenure.fetched)
+            # Another move may have followed before this one landed: it still holds until a commit says otherwise.
+            for later in partition.tenures:
+                if later is not tenure and later.moved_to is not None and later.before is not None:
+                    later.before = partition.promised()
+                    self._owe_from(partition, later.moved_to, later, now)
         tenure.moved_to, tenure.before = None, None
+
+    def _owe_from(self, partition: Partition, offset: int, mover: Tenure, now: float) -> None:
+        """A move holds; what was done since it was asked for is done."""
+        partition.sought(offset, now)
+        for each in {id(one): one for one in (mover, *partition.tenures)}.values():
+            partition.settled.update(each.settled)
+            partition.unsettled.difference_update(each.settled)
 
     def sought(self, member: Member | None, entry: told.Sought, now: float) -> None:
         """The user moved a partition, or retention did, or an operator while nobody held it."""
@@ -323,13 +336,15 @@ class Safety:
         tenure = member.tenures.get(entry.place)
         if tenure is None or tenure.closed:
             return
-        gone = (tenure.position or partition.committed or 0) < partition.start
+        # Where it reads: behind what it brought, or where the group was when it was given the partition.
+        reads_at = tenure.given_at if tenure.position is None else tenure.position
+        gone = (reads_at or 0) < partition.start
         wanted = member.seeks_wanted.get(entry.place, 0)
         if not (wanted or gone or partition.unpromised):
             self._blame("S2", f"{member.name} moved {_name(entry.place)} to {entry.offset} unasked")
         member.seeks_wanted[entry.place] = max(0, wanted - 1)
         partition.close(tenure)
-        fresh = member.tenures[entry.place] = Tenure(member.name, entry.place, frozenset())
+        fresh = member.tenures[entry.place] = Tenure(member.name, entry.place, frozenset(), entry.offset)
         fresh.moved_to = entry.offset
         fresh.contested = tenure.contested
         partition.open(fresh)

@@ -164,7 +164,7 @@ class HandlerStarted:
 class HandlerEnded:
     """The handler ended, or died with its worker process.
 
-    outcome: "returned", "produced" (returned, but what it produced is not acknowledged yet), "raised", "cancelled",
+    outcome: "returned" (what it produced may not be acknowledged yet), "raised", "cancelled",
     "later" (RetryLater), "rejected" (Reject), "fatal" (what must stop the app), "died" (its process did).
     """
 
@@ -188,6 +188,17 @@ class Settled:
     place: TopicPartition
     offset: int
     how: str
+    run: int = 0
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class OutputRefused:
+    """What the handler of this record had produced was refused, after the handler had returned. `run`: which run of it."""
+
+    member: str
+    place: TopicPartition
+    offset: int
     run: int = 0
 
 
@@ -342,6 +353,7 @@ Entry = (
     | HandlerStarted
     | HandlerEnded
     | Settled
+    | OutputRefused
     | DeadLetterSent
     | CommitSent
     | CommitApplied

@@ -14,10 +14,10 @@ from headrace._core.events import Delivered
 from headrace._core.verdicts import STOPPING
 from headrace._execute.claims import ClaimList, lane_function, separate
 from headrace._execute.invocation import BatchPlan, Sifted, Tally
-from headrace.errors import WorkerDied
+from headrace.errors import ProduceFailed, WorkerDied
 from headrace.ports import Running
-from headrace.testing.simulation.handlers import Broken, error_of, outcome_of
-from headrace.testing.simulation.history import HandlerEnded, HandlerStarted, Settled
+from headrace.testing.simulation.handlers import error_of, outcome_of
+from headrace.testing.simulation.history import HandlerEnded, HandlerStarted, OutputRefused, Settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -343,15 +343,15 @@ class ModelExecutor:
     def _succeed(self, chunk: _Chunk, record: Record[Any, Any], run: int) -> None:
         choices, does = self._kernel.choices, self.handlers
         if choices.chance("produces", does.produces):
-            failure = (
-                Broken("produce failed") if choices.chance("produce fails", does.produce_fails) else None
-            )
+            fails = choices.chance("produce fails", does.produce_fails)
+            failure = ProduceFailed("out", "_MSG_TIMED_OUT", "as drawn", permanent=False) if fails else None
             delay_s = choices.between("produced", 0.0, 2 * does.quick_s)
             if choices.chance("answered at once", 0.2):
                 if failure is None:
                     self._handled(record, run)
                     chunk.tally.succeeded.append(record)
                 else:
+                    self._refused(record, run)
                     self._fail(chunk, record, failure)
                 return
             chunk.tally.awaiting.append(record)
@@ -363,9 +363,11 @@ class ModelExecutor:
         self._handled(record, run)
         chunk.tally.succeeded.append(record)
 
-    def _delivered(self, record: Record[Any, Any], failure: Broken | None, run: int) -> None:
+    def _delivered(self, record: Record[Any, Any], failure: ProduceFailed | None, run: int) -> None:
         if failure is None:
             self._handled(record, run)
+        else:
+            self._refused(record, run)
         self._deliver_to(Delivered(record, failure))
 
     def _handled(self, record: Record[Any, Any], run: int) -> None:
@@ -374,6 +376,9 @@ class ModelExecutor:
             return
         delay_s = self._kernel.choices.between("acks", 0.0, self.handlers.acks_late_s)
         self._kernel.later(delay_s, "ack", lambda: self._ack(record, run), self._process)
+
+    def _refused(self, record: Record[Any, Any], run: int) -> None:
+        self._tell(OutputRefused(self._member, (record.topic, record.partition), record.offset, run))
 
     def _ack(self, record: Record[Any, Any], run: int) -> None:
         if record.ack():

@@ -252,7 +252,8 @@ class ClassicGroup:
             self._watch(fresh)
             if self._leader == old:
                 self._leader = fresh
-            self._store()
+            if self.state == "stable":  # before that Kafka writes nothing down of a generation
+                self._store()
         return fresh
 
     def _stranger(self, member: str, instance: str | None) -> str:
