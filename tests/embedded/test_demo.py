@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 def demo(*options: str) -> subprocess.CompletedProcess[str]:
     """Run the demo as a user does, without a terminal."""
     return subprocess.run(
-        [sys.executable, "-m", "headrace.cli", "demo", *options],
+        [sys.executable, "-m", "headrace", "demo", *options],
         check=False,
         capture_output=True,
         text=True,
@@ -58,7 +58,7 @@ def test_a_broken_promise_is_found_out(sabotage: str, broken: str) -> None:
 
 def test_ctrl_c_ends_the_demo_quietly() -> None:
     """Its members and its broker end with it: nothing holds its output open."""
-    arguments = [sys.executable, "-m", "headrace.cli", "demo", "--seconds", "30"]
+    arguments = [sys.executable, "-m", "headrace", "demo", "--seconds", "30"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert "joins" in process.stdout.readline()

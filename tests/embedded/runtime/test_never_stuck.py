@@ -369,7 +369,7 @@ def test_a_command_that_is_stuck_ends_with_its_own_code(tmp_path: Path) -> None:
     with MockBroker(topics={"orders": 1}) as broker:
         broker.produce("orders", [(b"a", b"1")], partition=0)
         ended = subprocess.run(
-            [sys.executable, "-m", "headrace.cli", "run", "billing:app"],
+            [sys.executable, "-m", "headrace", "run", "billing:app"],
             check=False,
             capture_output=True,
             text=True,

@@ -157,7 +157,7 @@ def test_every_code_is_explained() -> None:
 @pytest.mark.slow
 def test_ctrl_c_ends_a_command_without_a_traceback() -> None:
     """A command that waits for a broker is interrupted at once, though the client waits in C."""
-    arguments = [sys.executable, "-m", "headrace.cli", "doctor", "-b", "localhost:1", "--timeout", "30"]
+    arguments = [sys.executable, "-m", "headrace", "doctor", "-b", "localhost:1", "--timeout", "30"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("ok")
@@ -185,7 +185,7 @@ def test_a_second_signal_ends_with_the_forced_code_though_a_handler_hangs(
         "def handle(record): ...\n"
     )
     ended = subprocess.run(
-        [sys.executable, "-m", "headrace.cli", "run", f"{name}:app"],
+        [sys.executable, "-m", "headrace", "run", f"{name}:app"],
         check=False,
         capture_output=True,
         text=True,

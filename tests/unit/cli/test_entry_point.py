@@ -55,3 +55,10 @@ def test_an_interrupt_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
 def test_the_installed_command_begins_there() -> None:
     (entry,) = (entry for entry in entry_points(group="console_scripts") if entry.name == "headrace")
     assert entry.value == "headrace_command:main"
+
+
+def test_python_runs_the_package_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "headrace", "version"], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert done.stdout.startswith("headrace ")

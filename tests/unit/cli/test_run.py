@@ -173,7 +173,7 @@ def test_a_start_that_fails_tells_its_reason_once(module: Callable[[str], str], 
         .replace("import App", "import Timeouts, App")
         .replace('"sasl.password": "hunter2", ', "")
     )
-    command = [sys.executable, "-m", "headrace.cli", "run", f"{name}:app"]
+    command = [sys.executable, "-m", "headrace", "run", f"{name}:app"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert ended.stderr.count("no broker answered") == 1
