@@ -21,7 +21,16 @@ from headrace._runtime.completion import Completion
 from headrace._runtime.handlers import check_handler, name_of, resolve_kind, with_timeout_checked
 from headrace._runtime.process import own_process, refuse_while_loading
 from headrace._runtime.settings import AppSettings
-from headrace.config import Batching, Budgets, Commit, RetryPolicy, Timeouts, known_names, require_function
+from headrace.config import (
+    Batching,
+    Budgets,
+    Commit,
+    RetryPolicy,
+    Timeouts,
+    known_names,
+    require_function,
+    require_partitions,
+)
 from headrace.errors import AppStateError, ConfigError, WouldDeadlock
 from headrace.observe.attached import Attached
 from headrace.observe.settings import checked_gauges, checked_reporters
@@ -347,10 +356,12 @@ class App:
 
     def pause(self, *partitions: TopicPartition) -> None:
         """Take no more records of these (topic, partition) pairs until `resume`; holds across rebalances."""
+        require_partitions("pause", partitions)
         self._assembly.pause(partitions)
 
     def resume(self, *partitions: TopicPartition) -> None:
         """Undo `pause`."""
+        require_partitions("resume", partitions)
         self._assembly.resume(partitions)
 
     def snapshot(self) -> Snapshot:

@@ -55,6 +55,19 @@ def require_function(key: str, value: object) -> None:
         raise ConfigError(key, value, "a function")
 
 
+def require_partitions(key: str, values: Iterable[object]) -> None:
+    """Raise `ConfigError` unless each of `values` is a pair of a topic and a partition's number."""
+    for value in values:
+        match value:
+            case (str(), bool()):
+                pass
+            case (str(), int(number)) if number >= 0:
+                continue
+            case _:
+                pass
+        raise ConfigError(key, value, 'a pair (topic, partition), such as ("orders", 0)')
+
+
 def meant(name: str, names: Iterable[str]) -> str:
     """The end of a complaint about a name that is unknown: the known one that it resembles, if there is one."""
     close = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.75)

@@ -88,6 +88,16 @@ def test_a_seek_that_cannot_be_meant_is_refused(broker: MockBroker, group_id: st
     assert not told(app, "partition_sought")
 
 
+@pytest.mark.parametrize(
+    "nonsense", ["orders", ("orders",), ("orders", -1), ("orders", True), ("orders", "0")]
+)
+def test_a_pause_that_cannot_be_meant_is_refused(broker: MockBroker, group_id: str, nonsense: Any) -> None:
+    app = app_on(broker, group_id)
+    for move in (app.pause, app.resume):
+        with pytest.raises(ConfigError, match=r"expected a pair \(topic, partition\)"):
+            move(nonsense)
+
+
 def test_a_paused_partition_waits_through_rebalances_until_it_is_resumed(
     broker: MockBroker, group_id: str
 ) -> None:
