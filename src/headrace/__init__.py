@@ -4,11 +4,13 @@ Keyed parallelism inside a partition, commits of only what is finished, rebalanc
 Public is what this module and `headrace.testing` export.
 """
 
+from headrace._core.durations import DurationsSnapshot
 from headrace._core.health import Health, Reason
 from headrace._core.notices import Notice
 from headrace._core.snapshot import (
     CountersSnapshot,
     EngineSnapshot,
+    FailureSnapshot,
     PartitionSnapshot,
     SubscriptionSnapshot,
 )
@@ -72,8 +74,10 @@ __all__ = [
     "DeadLetterFailed",
     "DecodeFailed",
     "Delivery",
+    "DurationsSnapshot",
     "EngineSnapshot",
     "ExtraMissing",
+    "FailureSnapshot",
     "FatalError",
     "Fenced",
     "ForcedStop",

@@ -29,6 +29,7 @@ from headrace import errors
 from headrace._client import settings as client_settings
 from headrace._core import notices, snapshot
 from headrace._core.commits import MAP_CHARS_MAX
+from headrace._core.durations import DurationsSnapshot
 from headrace._core.offset_map import Replay
 from headrace._core.states import AppState
 from headrace._runtime import dead_letters
@@ -64,6 +65,8 @@ SNAPSHOTS = (
     snapshot.PartitionSnapshot,
     snapshot.CountersSnapshot,
     snapshot.SubscriptionSnapshot,
+    DurationsSnapshot,
+    snapshot.FailureSnapshot,
 )
 
 

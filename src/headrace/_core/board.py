@@ -64,6 +64,11 @@ class Counters:
     seeks: int = 0
 
 
+FAILURE_KINDS_MAX = 50
+"""Names of errors that are counted apart, in all: a handler that makes classes as it goes must not fill the memory."""
+OTHER_FAILURES = "other"
+
+
 class Board:
     """Shared by the parts of one engine. Owner thread only."""
 
@@ -75,6 +80,7 @@ class Board:
         "counters",
         "effects",
         "epoch",
+        "failures",
         "jitter",
         "lanes",
         "parking",
@@ -109,6 +115,8 @@ class Board:
         self.lanes: dict[TopicPartition, Lanes] = {}
         self.parking = ParkingLot()
         self.counters = Counters()
+        # How often tries failed, by subscription and name of the error.
+        self.failures: dict[tuple[int, str], int] = {}
         self.effects: list[Effect] = []
         self.bytes_held = 0
         self.epoch = 0
@@ -116,6 +124,14 @@ class Board:
         self.stopping = False
         # Partitions paused for the bytes of all of them together.
         self.squeezed: dict[Tenure, None] = {}
+
+    def count_failure(self, subscription: int, error: BaseException) -> None:
+        """Count a try that failed, by the name of its error's class."""
+        self.counters.failed += 1
+        key = (subscription, type(error).__name__)
+        if key not in self.failures and len(self.failures) >= FAILURE_KINDS_MAX:
+            key = (subscription, OTHER_FAILURES)
+        self.failures[key] = self.failures.get(key, 0) + 1
 
     def tell(self, notice: Notice) -> None:
         """Append a notice to the effects."""

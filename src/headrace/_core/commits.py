@@ -273,6 +273,7 @@ class Commits:
                 metadata = encoded.metadata
                 if encoded.dropped:
                     effects.append(Tell(notices.OffsetMapTruncated(*tenure.key, dropped=encoded.dropped)))
+            tenure.map_chars = len(metadata)
             offset = committable(tenure)
             requests.append(CommitRequest(*tenure.key, offset, metadata, tenure.leader_epoch))
             replaced = self._sent.get(tenure.key)

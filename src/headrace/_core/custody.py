@@ -224,7 +224,7 @@ class Custody:
         restoring = ledger.restoring
         first = ledger.deliver(offsets)
         board.counters.fetched += len(offsets)
-        tenure.arrivals.append((first, now))
+        tenure.arrived(first, sources, now)
         held = sum(map(len, sources))
         tenure.bytes_held += held
         board.bytes_held += held

@@ -38,6 +38,7 @@ class Finished:
     awaiting: their handler returned, but records it produced are not all acknowledged yet: one `Delivered` follows.
     busy_s, cpu_s: time the worker spent on the started ones, on the wall and on the processor.
     started: how many records that time was spent on.
+    waits_s: durations of those of the started ones that waited on an event loop, from start to end.
     """
 
     subscription: int
@@ -49,6 +50,7 @@ class Finished:
     busy_s: float = 0.0
     cpu_s: float = 0.0
     started: int = 0
+    waits_s: Sequence[float] = ()
 
 
 @dataclass(frozen=True, slots=True)

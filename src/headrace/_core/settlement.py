@@ -48,6 +48,7 @@ class Settlement:
         board = self._board
         workload = board.workloads[event.subscription]
         workload.learn(event.started, event.busy_s, event.cpu_s)
+        workload.durations.add(event.started, event.busy_s, event.waits_s)
         board.counters.filtered += event.filtered
         touched: dict[Tenure, None] = {}
         for tenure, records in self._by_tenure(event.succeeded):
@@ -230,7 +231,7 @@ class Settlement:
             # An earlier record of its lane failed with it, in one batch: it waits for that one and is handled again.
             tenure.lanes.put_back([record])
             return
-        board.counters.failed += 1
+        board.count_failure(tenure.subscription, error)
         acked = record.offset in tenure.early_acks
         tenure.early_acks.discard(record.offset)
         # An acknowledgement covers its attempt, not outputs that were never written, be that known late or at once.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from headrace._core.durations import DurationsSnapshot
 from headrace._core.tenure import PAUSE_NAMES
 
 if TYPE_CHECKING:
@@ -25,7 +26,8 @@ class PartitionSnapshot:
     committable: offset of the first record not known finished. committed: what the broker confirmed, None if nothing.
     in_flight: given to workers. parked: wait for a retry. held: wait behind a parked record of their key. settling:
     handled, their dead letter or what they produced is unacknowledged. unacked: wait for `record.ack()`.
-    oldest_age_s: how long ago the first unfinished record was delivered, None with nothing pending.
+    oldest_age_s: how long ago the first unfinished record was delivered, None with nothing pending. oldest_timestamp_ms:
+    its own timestamp, or that of a record up to 31 before it; None without one. map_chars: of the last commit's offset map.
     """
 
     topic: str
@@ -46,6 +48,8 @@ class PartitionSnapshot:
     bytes_held: int
     oldest_age_s: float | None
     paused: tuple[str, ...]
+    oldest_timestamp_ms: int | None = None
+    map_chars: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,10 @@ class CountersSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionSnapshot:
-    """The work of one subscription: records given to its workers, those of them whose tenure is over, and busy workers."""
+    """The work of one subscription: records given to its workers, those of them whose tenure is over, and busy workers.
+
+    durations: how long its handlers took.
+    """
 
     name: str
     dispatched: int
@@ -90,6 +97,16 @@ class SubscriptionSnapshot:
     workers_busy: int
     chunk_records: int
     cost_s: float
+    durations: DurationsSnapshot = field(default_factory=DurationsSnapshot)
+
+
+@dataclass(frozen=True, slots=True)
+class FailureSnapshot:
+    """How often tries of a subscription failed with errors of one class, by its name, since the app started."""
+
+    subscription: str
+    error: str
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +118,7 @@ class EngineSnapshot:
     subscriptions: tuple[SubscriptionSnapshot, ...] = ()
     commit_state: str = "idle"
     commit_confirmed_age_s: float | None = None
+    failures: tuple[FailureSnapshot, ...] = ()
 
 
 def take_snapshot(board: Board, busy_workers: Sequence[int], now: float) -> EngineSnapshot:
@@ -123,11 +141,16 @@ def take_snapshot(board: Board, busy_workers: Sequence[int], now: float) -> Engi
                 workers_busy=busy,
                 chunk_records=workload.chunk_records(),
                 cost_s=workload.cost_s,
+                durations=workload.durations.snapshot(),
             )
             for workload, busy in zip(board.workloads, busy_workers, strict=True)
         ),
         commit_state=commits.state.value,
         commit_confirmed_age_s=None if commits.confirmed_at is None else now - commits.confirmed_at,
+        failures=tuple(
+            FailureSnapshot(board.subscriptions[index].name, error, count)
+            for (index, error), count in board.failures.items()
+        ),
     )
 
 
@@ -153,4 +176,6 @@ def _partition(tenure: Tenure, now: float) -> PartitionSnapshot:
         bytes_held=tenure.bytes_held,
         oldest_age_s=None if since is None else now - since,
         paused=tuple(name for bit, name in PAUSE_NAMES.items() if tenure.paused & bit),
+        oldest_timestamp_ms=tenure.oldest_timestamp_ms(),
+        map_chars=tenure.map_chars,
     )

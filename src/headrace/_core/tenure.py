@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from headrace._core.states import PHASE_TRANSITIONS, Phase, PhaseTrigger, advance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from headrace._core.lanes import Lanes
     from headrace._core.ledger import Ledger
     from headrace.ports import TopicPartition
-    from headrace.records import Record
+    from headrace.records import Record, Source
 
 # Why a partition is not being fetched: bits, so that a user's pause and ours do not undo each other.
 PAUSED_BY_FLOW = 1
@@ -36,6 +36,9 @@ Reason = Literal[
     "total_bytes_max",
 ]
 """Why a partition takes in no more: the budget it has reached."""
+
+ARRIVAL_RECORDS = 32
+"""Of every so many records of a delivery the first is asked for its timestamp: to ask each would cost 2% of a fast handler."""
 
 CommitMark = tuple[int, int]
 """Committable offset and count of finished records: two equal marks would write the same commit."""
@@ -62,6 +65,7 @@ class Tenure:
         "leader_epoch",
         "ledger",
         "letters",
+        "map_chars",
         "map_refused",
         "open",
         "parked",
@@ -117,8 +121,9 @@ class Tenure:
         self.early_delivered: dict[int, Exception | None] = {}
         # Why records were given up whose dead letter is on its way; by sequence number.
         self.letters: dict[int, BaseException] = {}
-        # (sequence number, moment) of each delivery whose records are not all finished: gives the oldest age.
-        self.arrivals: deque[tuple[int, float]] = deque()
+        # (sequence number, moment, timestamp in ms if it has one) of records that begin a run of a delivery, as long as
+        # not all of the run is finished: gives the oldest age.
+        self.arrivals: deque[tuple[int, float, int | None]] = deque()
         # Delivered but not to be started before their own commit is confirmed (at_most_once): (end offset, records).
         self.gated: deque[tuple[int, list[Record[Any, Any]]]] = deque()
         # In its subscription's round-robin of tenures with ready records.
@@ -128,6 +133,8 @@ class Tenure:
         self.confirmed: int | None = None
         self.confirmed_mark: CommitMark | None = None
         self.map_refused = False
+        # Length of the offset map in the last commit that was sent.
+        self.map_chars = 0
         # Whether it began where there was no commit: at an offset that was looked up.
         self.start_resolved = False
         # Whether the broker may hold a later offset that is to be overwritten: after a seek, or a reset to before it.
@@ -175,6 +182,16 @@ class Tenure:
             len(records) for _, records in kept
         )
         self.gated = deque(kept)
+
+    def arrived(self, first: int, sources: Sequence[Source], now: float) -> None:
+        """Note when a delivery came, whose first record has this sequence number, and how old its records are."""
+        for index in range(0, len(sources), ARRIVAL_RECORDS):
+            kind, timestamp_ms = sources[index].timestamp()
+            self.arrivals.append((first + index, now, timestamp_ms if kind else None))
+
+    def oldest_timestamp_ms(self) -> int | None:
+        """Timestamp of the first unfinished record, or of one at most `ARRIVAL_RECORDS` before it; None if there is none."""
+        return self.arrivals[0][2] if self.oldest_since() is not None else None
 
     def oldest_since(self) -> float | None:
         """When the first unfinished record was delivered, or None with nothing pending."""

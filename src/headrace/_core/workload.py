@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
+from headrace._core.durations import Durations
+
 if TYPE_CHECKING:
     from headrace._core.tenure import Tenure
     from headrace.records import Record
@@ -52,6 +54,7 @@ class Workload:
         "cost_s",
         "cpu_share",
         "dispatched",
+        "durations",
         "index",
         "service_s",
         "settings",
@@ -73,6 +76,7 @@ class Workload:
         # How long a record keeps one of the `concurrency` places, its handler's waiting included: places times time,
         # over records that ended (Little's law).
         self.service_s = FOLLOW_BELOW_S
+        self.durations = Durations()
         self._busy_s = 0.0
         self._ended = 0
         self._now = 0.0

@@ -49,6 +49,7 @@ class Tally:
     started: int = 0
     busy_s: float = 0.0
     cpu_s: float = 0.0
+    waits_s: list[float] = field(default_factory=list[float])
 
     def finished(self, subscription: int) -> Finished:
         """Freeze it."""
@@ -62,6 +63,7 @@ class Tally:
             self.busy_s,
             self.cpu_s,
             self.started,
+            self.waits_s,
         )
 
     def __bool__(self) -> bool:

@@ -340,6 +340,8 @@ class Pumping:
         if pump.suspended:
             self.suspended.pop(pump, None)
             self.with_rest.pop(pump, None)
+            records = 1 if self._batches is None else len(pump.chunk.records)
+            self._outbox.tally.waits_s += [(self._clock() - pump.since) / records] * records
             if pump.timer is not None:
                 pump.timer.cancel()
             self._hand_on(pump.rest)

@@ -17,7 +17,13 @@ from headrace.observe import Expressions
 from headrace.observe.catalogue import CATALOGUE
 from headrace.observe.metrics import Metric, key_of
 
-EXAMPLES = {"partition": "0", "subscription": "billing.charge", "reporter": "console"}
+EXAMPLES = {
+    "partition": "0",
+    "subscription": "billing.charge",
+    "reporter": "console",
+    "le": "0.1",
+    "error": "ValueError",
+}
 
 
 def metrics(

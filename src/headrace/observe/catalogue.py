@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from headrace._core.board import FAILURE_KINDS_MAX
+from headrace._core.durations import BOUNDS_S
 from headrace._core.health import REASONS
 from headrace.observe.metrics import OUR_PREFIX, Metric, Value, given
 from headrace.observe.views import PartitionView, TopicView, View
@@ -16,12 +18,13 @@ from headrace.observe.views import PartitionView, TopicView, View
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from headrace._core.snapshot import PartitionSnapshot, SubscriptionSnapshot
+    from headrace._core.snapshot import FailureSnapshot, PartitionSnapshot, SubscriptionSnapshot
     from headrace.observe.metrics import Kind
     from headrace.observe.states import ReporterState
 
 T = TypeVar("T")
 
+INFINITE = float("inf")
 NOT_YET = "it has not happened yet"
 NOTHING_UNFINISHED = "nothing is unfinished"
 
@@ -65,6 +68,18 @@ PARTITION: Scope[PartitionView] = Scope(
 SUBSCRIPTION: Scope[SubscriptionSnapshot] = Scope(
     "Per subscription", "subscription_", ("subscription",), "subscriptions of the app"
 )
+FAILURE: Scope[FailureSnapshot] = Scope(
+    "Per subscription and error",
+    "subscription_",
+    ("subscription", "error"),
+    f"{FAILURE_KINDS_MAX} classes of errors that came first; the rest counts as `other`",
+)
+BUCKET: Scope[tuple[SubscriptionSnapshot, float]] = Scope(
+    "Per subscription and duration",
+    "subscription_",
+    ("subscription", "le"),
+    f"{len(BOUNDS_S) + 1} buckets of each subscription",
+)
 REPORTER: Scope[ReporterState] = Scope("Per reporter", "reporter_", ("reporter",), "reporters of the app")
 
 
@@ -93,6 +108,12 @@ def _oldest(view: PartitionView) -> Value:
 def _oldest_of_topic(topic: TopicView) -> Value:
     ages = [part.part.oldest_age_s for part in topic.partitions if part.part.oldest_age_s is not None]
     return given(topic.partitions[0].view.age_s(max(ages, default=None)), NOTHING_UNFINISHED)
+
+
+def _within(place: tuple[SubscriptionSnapshot, float]) -> Value:
+    subscription, bound_s = place
+    durations = subscription.durations
+    return durations.count if bound_s == INFINITE else durations.within(bound_s)
 
 
 def _reason_count(place: tuple[View, str]) -> Value:
@@ -142,6 +163,7 @@ _OF_REASONS: tuple[Definition[tuple[View, str]], ...] = (
 
 _OF_TOPICS: tuple[Definition[TopicView], ...] = (
     _sum("lag_records", "records", "lag of all", PartitionView.lag),
+    TOPIC.define("lag_seconds", "seconds", "the largest of its partitions", lambda topic: topic.largest(PartitionView.lag_s)),
     _sum("records", "records", "records (offsets) that exist", PartitionView.records),
     _sum("start_offset_sum", "offsets", "sum of the first offsets", lambda p: p.offsets.start),
     _sum("end_offset_sum", "offsets", "sum of the end offsets", lambda p: p.offsets.end),
@@ -156,6 +178,7 @@ _OF_TOPICS: tuple[Definition[TopicView], ...] = (
 
 _OF_PARTITIONS: tuple[Definition[PartitionView], ...] = (
     PARTITION.define("lag_records", "records", "offsets from the group's committed offset to where the app may read: the last stable offset, or the end with `isolation.level=read_uncommitted`; without a commit, all that exist", PartitionView.lag),
+    PARTITION.define("lag_seconds", "seconds", "age of the first unfinished record by its own timestamp (of one up to 31 records before it); 0 when all is finished and nothing is left to read", PartitionView.lag_s),
     PARTITION.define("records", "records", "records (offsets) that exist", PartitionView.records),
     PARTITION.define("start_offset", "offset", "the first offset that exists", lambda p: p.offsets.start),
     PARTITION.define("end_offset", "offset", "the offset after the last record, open transactions included", lambda p: p.offsets.end),
@@ -174,6 +197,7 @@ _OF_PARTITIONS: tuple[Definition[PartitionView], ...] = (
     _part("settling_records", "records", "their dead letter, or what they produced, is not acknowledged", lambda p: p.settling),
     _part("unacked_records", "records", "wait for `record.ack()`", lambda p: p.unacked),
     _part("bytes_held", "bytes", "bytes of unfinished records", lambda p: p.bytes_held),
+    _part("offset_map_chars", "characters", "length of the offset map in the last commit; the broker's limit is 4096", lambda p: p.map_chars),
     _part("paused", "flag", "1 while intake is paused, for whatever reason", lambda p: int(bool(p.paused))),
     PARTITION.define("oldest_unfinished_age_seconds", "seconds", "since the first unfinished record was delivered: a head that does not move shows here", _oldest),
 )  # fmt: skip
@@ -185,6 +209,19 @@ _OF_SUBSCRIPTIONS: tuple[Definition[SubscriptionSnapshot], ...] = (
     SUBSCRIPTION.define("workers_busy", "workers", "how many of them run a handler now; for a loop, handlers that run", lambda s: s.workers_busy),
     SUBSCRIPTION.define("chunk_records", "records", "how many records are handed over at once now", lambda s: s.chunk_records),
     SUBSCRIPTION.define("record_cost_seconds", "seconds", "time per record of late", lambda s: s.cost_s),
+)  # fmt: skip
+
+_OF_DURATIONS: tuple[Definition[SubscriptionSnapshot], ...] = (
+    SUBSCRIPTION.define("handler_seconds_sum", "seconds", "time of all handlers together", lambda s: s.durations.total_s, "histogram"),
+    SUBSCRIPTION.define("handler_seconds_count", "handlers", "handlers that ended, whatever became of their records; a batch counts as many as it has records", lambda s: s.durations.count, "histogram"),
+)  # fmt: skip
+
+_OF_BUCKETS: tuple[Definition[tuple[SubscriptionSnapshot, float]], ...] = (
+    BUCKET.define("handler_seconds_bucket", "handlers", "handlers that took no longer than `le` seconds. Those that are quicker than some milliseconds and do not wait count with the mean of their chunk", _within, "histogram"),
+)  # fmt: skip
+
+_OF_FAILURES: tuple[Definition[FailureSnapshot], ...] = (
+    FAILURE.define("failures_total", "tries", "tries that failed with an error of this class", lambda f: f.count, "counter"),
 )  # fmt: skip
 
 _OF_REPORTERS: tuple[Definition[ReporterState], ...] = (
@@ -205,6 +242,9 @@ class Catalogue:
     topics: tuple[Definition[TopicView], ...] = _OF_TOPICS
     partitions: tuple[Definition[PartitionView], ...] = _OF_PARTITIONS
     subscriptions: tuple[Definition[SubscriptionSnapshot], ...] = _OF_SUBSCRIPTIONS
+    durations: tuple[Definition[SubscriptionSnapshot], ...] = _OF_DURATIONS
+    buckets: tuple[Definition[tuple[SubscriptionSnapshot, float]], ...] = _OF_BUCKETS
+    failures: tuple[Definition[FailureSnapshot], ...] = _OF_FAILURES
     reporters: tuple[Definition[ReporterState], ...] = _OF_REPORTERS
 
     def sections(self) -> tuple[tuple[str, tuple[Metric, ...]], ...]:
@@ -214,7 +254,9 @@ class Catalogue:
             (REASON.title, tuple(d.metric for d in self.reasons)),
             (TOPIC.title, tuple(d.metric for d in self.topics)),
             (PARTITION.title, tuple(d.metric for d in self.partitions)),
-            (SUBSCRIPTION.title, tuple(d.metric for d in self.subscriptions)),
+            (SUBSCRIPTION.title, tuple(d.metric for d in (*self.subscriptions, *self.durations))),
+            (BUCKET.title, tuple(d.metric for d in self.buckets)),
+            (FAILURE.title, tuple(d.metric for d in self.failures)),
             (REPORTER.title, tuple(d.metric for d in self.reporters)),
         )
 

@@ -9,7 +9,7 @@ import math
 from typing import TYPE_CHECKING, TypeVar
 
 from headrace._core.health import REASONS
-from headrace.observe.catalogue import CATALOGUE
+from headrace.observe.catalogue import CATALOGUE, INFINITE
 from headrace.observe.metrics import Sample, Unknown, given
 from headrace.observe.views import topics_of
 
@@ -41,6 +41,12 @@ def _samples(view: View, gauges: Sequence[Gauge], keeps: Keeps) -> Iterator[Samp
         yield from _of(CATALOGUE.partitions, part, (part.part.topic, str(part.part.partition)), keeps)
     for subscription in view.snapshot.engine.subscriptions:
         yield from _of(CATALOGUE.subscriptions, subscription, (subscription.name,), keeps)
+        yield from _of(CATALOGUE.durations, subscription, (subscription.name,), keeps)
+        for bound_s in (*subscription.durations.bounds_s, INFINITE):
+            labels = (subscription.name, "+Inf" if bound_s == INFINITE else f"{bound_s:g}")
+            yield from _of(CATALOGUE.buckets, (subscription, bound_s), labels, keeps)
+    for failure in view.snapshot.engine.failures:
+        yield from _of(CATALOGUE.failures, failure, (failure.subscription, failure.error), keeps)
     for reporter in view.reporters:
         yield from _of(CATALOGUE.reporters, reporter, (reporter.name,), keeps)
     for gauge in gauges:

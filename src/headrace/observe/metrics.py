@@ -16,7 +16,7 @@ from headrace.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-Kind = Literal["gauge", "counter"]
+Kind = Literal["gauge", "counter", "histogram"]
 OUR_PREFIX = "headrace_"
 NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
@@ -35,8 +35,9 @@ Value = int | float | Unknown
 class Metric:
     """One metric: all that can be said of it without a value.
 
-    kind: a "gauge" may go up and down, a "counter" only up, until the app starts anew. labels: names of its labels.
-    bound: how many values there are at most, in words.
+    kind: a "gauge" may go up and down, a "counter" only up, until the app starts anew; so do the three parts of a
+    "histogram", whose names end in `_bucket`, `_sum` and `_count`. labels: names of its labels. bound: how many values
+    there are at most, in words.
     """
 
     name: str

@@ -22,7 +22,8 @@ All metrics of a report come from one [snapshot](snapshots.md), and offsets of t
 and Prometheus leave the value out. It is never 0 instead.
 
 Filters see `name{label=value,...}`, such as `headrace_partition_lag_records{topic=orders,partition=0}`. A gauge may go up and
-down; a counter only rises, until the app starts anew. Prometheus adds the label `group`.
+down; a counter only rises, until the app starts anew; so do the buckets, sum and count of a histogram, which Prometheus gets as
+one family. Prometheus adds the label `group`.
 """
 
 

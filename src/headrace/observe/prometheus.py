@@ -16,7 +16,7 @@ from headrace.observe.metrics import Unknown
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from headrace.observe.metrics import Metric
+    from headrace.observe.metrics import Metric, Sample
     from headrace.observe.reporting import Report
 
 
@@ -81,14 +81,28 @@ class Prometheus:
         if first is None:
             return
         families: dict[str, Any] = {}
+        histograms: dict[str, Any] = {}
         for sample in (report := first.again()).samples:
             if isinstance(sample.value, Unknown):
+                continue
+            if sample.metric.kind == "histogram":
+                self._add_part(histograms, sample, report.group_id)
                 continue
             family = families.get(sample.metric.name)
             if family is None:
                 family = families[sample.metric.name] = self._family(sample.metric)
             family.add_metric((report.group_id, *sample.labels), sample.value)
         yield from families.values()
+        yield from histograms.values()
+
+    def _add_part(self, histograms: dict[str, Any], sample: Sample, group_id: str) -> None:
+        """One bucket, the sum or the count: Prometheus wants all of them in one family."""
+        name = sample.metric.name.rpartition("_")[0]
+        family = histograms.get(name)
+        if family is None:
+            family = histograms[name] = self._core.Metric(name, "how long handlers took", "histogram")
+        labels = dict(zip(("group", *sample.metric.labels), (group_id, *sample.labels), strict=True))
+        family.add_sample(sample.metric.name, labels, sample.value)
 
     def _family(self, metric: Metric) -> Any:
         kind = self._core.CounterMetricFamily if metric.kind == "counter" else self._core.GaugeMetricFamily

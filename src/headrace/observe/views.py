@@ -6,7 +6,8 @@ snapshot, so its sums match its parts; offsets of the broker are asked for only 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -45,7 +46,7 @@ class PartitionOffsets:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """All that one report is made of. `now` is on the snapshot's clock."""
+    """All that one report is made of. `now` is on the snapshot's clock, `wall_s` the same moment since the Unix epoch."""
 
     snapshot: Snapshot
     health: Health
@@ -53,6 +54,7 @@ class View:
     offsets_of: Callable[[str, int], PartitionOffsets]
     offsets_age_s: Callable[[], float | None]
     reporters: tuple[ReporterState, ...] = ()
+    wall_s: float = field(default_factory=time.time)
 
     def age_s(self, at_snapshot_s: float | None) -> float | None:
         """An age that the snapshot tells, as of now."""
@@ -91,6 +93,18 @@ class PartitionView:
             case _:
                 raise AssertionError(found)
 
+    def lag_s(self) -> Value:
+        """How old the first unfinished record is by its own timestamp; 0 where there is none left to read."""
+        timestamp_ms = self.part.oldest_timestamp_ms
+        if timestamp_ms is not None:
+            return max(0.0, self.view.wall_s - timestamp_ms / 1000)
+        if self.part.oldest_age_s is not None:
+            return Unknown("the first unfinished record carries no timestamp")
+        end = self.offsets.readable
+        if isinstance(end, Unknown):
+            return end
+        return 0 if end <= self.part.position else Unknown("the next record is not fetched yet")
+
     def records(self) -> Value:
         """Offsets that exist."""
         found = self.offsets
@@ -118,6 +132,16 @@ class TopicView:
             if isinstance(value, Unknown):
                 return Unknown(f"partition {partition}: {value.reason}")
         return total(value for _, value in values)
+
+    def largest(self, read: Callable[[PartitionView], Value]) -> Value:
+        """The largest over the partitions; unknown, naming the partition, if one is."""
+        values = [(part.part.partition, read(part)) for part in self.partitions]
+        known: list[int | float] = []
+        for partition, value in values:
+            if isinstance(value, Unknown):
+                return Unknown(f"partition {partition}: {value.reason}")
+            known.append(value)
+        return max(known)
 
 
 def topics_of(partitions: tuple[PartitionView, ...]) -> Iterator[TopicView]:

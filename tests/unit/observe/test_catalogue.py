@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from headrace import CountersSnapshot, EngineSnapshot, PartitionSnapshot, Snapshot, SubscriptionSnapshot
+from headrace import (
+    CountersSnapshot,
+    EngineSnapshot,
+    FailureSnapshot,
+    PartitionSnapshot,
+    Snapshot,
+    SubscriptionSnapshot,
+)
+from headrace._core.durations import Durations
 from headrace.observe import Gauge, ReporterState, Unknown
 from headrace.observe.catalogue import CATALOGUE
 from headrace.observe.evaluation import evaluate
@@ -107,6 +115,45 @@ def test_nothing_pending_is_no_age_of_zero() -> None:
     assert is_unknown(found["partition_confirmed_offset{topic=t,partition=0}"], "nothing is committed")
 
 
+def test_lag_in_seconds_is_the_age_of_the_first_unfinished_record() -> None:
+    lag = "partition_lag_seconds{topic=t,partition=0}"
+    known = {("t", 0): offsets(end=130, stable=125)}
+    waits = part("t", oldest_timestamp_ms=1_000_000)
+    assert values(replace(view([waits], known), wall_s=1_007.5))[lag] == 7.5
+    assert values(replace(view([waits], known), wall_s=999.0))[lag] == 0.0, "a clock ahead of ours"
+    assert is_unknown(values(view([part("t")], known))[lag], "carries no timestamp")
+
+
+def test_lag_in_seconds_is_zero_only_where_nothing_is_left_to_read() -> None:
+    lag = "partition_lag_seconds{topic=t,partition=0}"
+    known = {("t", 0): offsets(end=130, stable=125)}
+    assert values(view([part("t", oldest_age_s=None, position=125)], known))[lag] == 0
+    assert is_unknown(values(view([part("t", oldest_age_s=None, position=120)], known))[lag], "not fetched")
+    assert is_unknown(values(view([part("t", oldest_age_s=None)]))[lag], "not asked")
+    both = [part("t", 0, oldest_timestamp_ms=4_000), part("t", 1, oldest_timestamp_ms=1_000)]
+    assert values(replace(view(both), wall_s=10.0))["topic_lag_seconds{topic=t}"] == 9.0
+
+
+def test_durations_and_failures() -> None:
+    durations = Durations()
+    durations.add(100, 0.05, ())
+    durations.add(3, 0.0, [0.02, 0.02, 250.0])
+    subscription = SubscriptionSnapshot("s", 0, 0, 1, 0, 1, 0.0, durations.snapshot())
+    made = view()
+    failures = (FailureSnapshot("s", "KeyError", 7),)
+    engine = EngineSnapshot(subscriptions=(subscription,), failures=failures)
+    found = values(replace(made, snapshot=Snapshot(98.0, 7, "running", engine)))
+    buckets = {
+        key.rpartition("le=")[2].rstrip("}"): value
+        for key, value in found.items()
+        if key.startswith("subscription_handler_seconds_bucket")
+    }
+    assert (buckets["0.0003"], buckets["0.001"], buckets["0.03"], buckets["100"]) == (0, 100, 102, 102)
+    assert buckets["+Inf"] == found["subscription_handler_seconds_count{subscription=s}"] == 103
+    assert found["subscription_handler_seconds_sum{subscription=s}"] == pytest.approx(250.09)
+    assert found["subscription_failures_total{subscription=s,error=KeyError}"] == 7
+
+
 def test_ages_grow_with_the_snapshot() -> None:
     """The snapshot is two seconds old: what was six seconds old then is eight now."""
     found = values(view([part("t", 0), part("t", 1, oldest_age_s=1.0)]))
@@ -119,7 +166,7 @@ def test_every_number_of_a_snapshot_has_its_metric() -> None:
     """Each field with a value of its own must come out somewhere: a new field needs a metric."""
     counters = CountersSnapshot(**{f.name: 1000 + i for i, f in enumerate(fields(CountersSnapshot))})
     subscription = SubscriptionSnapshot("s", 2001, 2002, 2003, 2004, 2005, 2006.5)
-    left_out = {"topic", "partition", "phase", "paused", "oldest_age_s"}
+    left_out = {"topic", "partition", "phase", "paused", "oldest_age_s", "oldest_timestamp_ms"}
     names = [f.name for f in fields(PartitionSnapshot) if f.name not in left_out]
     one = part("t", 0, **{name: 3000 + i for i, name in enumerate(names)})
     made = view([one])
