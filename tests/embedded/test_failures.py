@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from headrace import App, EngineSnapshot
+from headrace._client.partition_consumer import PartitionConsumer
 from headrace._core import engine as core_engine
 from headrace._core import snapshot as core_snapshot
 from headrace._core.commits import Commits
@@ -29,10 +30,12 @@ from headrace.assign.membership import Membership
 from headrace.cli import execute
 from headrace.cli.exits import Exit
 from headrace.cli.failures import ActName
-from headrace.cli.gallery import faststream, karafka, sarama, stage, storm
+from headrace.cli.gallery import faststream, karafka, sarama, spark, stage, storm
 from headrace.cli.gallery.acts import ACTS
 from headrace.cli.gallery.turns import in_turns
 from headrace.cli.gallery.verdict import Cell
+from headrace.pool.book import Book, Found, State
+from headrace.pool.events import EndReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -49,11 +52,18 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 ROOT = Path(__file__).parents[2]
 ACT_S = 40.0
-"""The four take 40 s in all on two cores; together they have 90."""
+"""The five take 45 s in all on two cores; together they have 90."""
 
 NAIVE_FAILED = {
     "storm": [r"longest read +✗ [12]\.\d s", r"reads that raised +✗ \d+ of \d+, guarded"],
     "karafka": [r"reading raised +✗ RuntimeError: dictionary changed size"],
+    "spark": [
+        r"wrong ranges, one consumer +✗ [1-9]\d* of \d+ +✓ 0 of 72",
+        r"of these, of full length +✗ [1-9]\d* +✓ 0",
+        r"tasks were told +nothing +✓ nothing",
+        r"wrong, key with thread id +0 of 72",
+        r"consumers of the partition +✗ 24 after 24 threads +✓ [1-4] after 24 threads",
+    ],
     "sarama": [
         r"plans that differ, in turns +✗ [1-9]\d* of 32 +✓ 0 of 32",
         r"partitions with no owner +✗ [1-9]\d* +✓ 0",
@@ -140,6 +150,39 @@ def snapshots_that_look_into_the_owner(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(core_engine, "take_snapshot", take)
 
 
+def leases_of_what_is_in_use(patch: pytest.MonkeyPatch) -> None:
+    """Spark's own mistake: a cached consumer is given to whoever asks."""
+    honest = Book._found
+
+    def found(self: Book, *arguments: Any) -> Found:
+        for entries in self._cached.values():
+            for entry in entries:
+                entry.state = State.IDLE
+        return honest(self, *arguments)
+
+    patch.setattr(Book, "_found", found)
+
+
+def leases_that_stand_elsewhere(patch: pytest.MonkeyPatch) -> None:
+    """What another one read last is where the next one begins."""
+    honest = PartitionConsumer.place
+
+    def place(self: PartitionConsumer, offset: int) -> bool:
+        return honest(self, offset if self.position is None else self.position)
+
+    patch.setattr(PartitionConsumer, "place", place)
+
+
+def leases_that_are_never_kept(patch: pytest.MonkeyPatch) -> None:
+    """Right, and a consumer for every range."""
+    honest = Book.end
+
+    def end(self: Book, entry: Any, position: Any, now: float, _failed: object) -> Any:
+        return honest(self, entry, position, now, EndReason.FAILED_CLOSED)
+
+    patch.setattr(Book, "end", end)
+
+
 def plans_that_meet_in_one_place(patch: pytest.MonkeyPatch) -> None:
     """Sarama's own mistake: what is being planned stands where all groups' plans do."""
     at_work: list[Problem] = []
@@ -210,6 +253,11 @@ def mixed_up() -> sarama.Outcome:
     return sarama.Outcome(turns, sarama.Judged(plans=9, right=9), Cell("mail-7", as_told=True))
 
 
+def tasks(wrong: int = 0) -> spark.Seen:
+    """What tasks of one form got."""
+    return spark.Seen(ranges=72, wrong=wrong, whole=wrong, threads=24)
+
+
 def naive_given(patch: pytest.MonkeyPatch) -> None:
     """All naive halves, as if they had failed."""
     torn = "RuntimeError: dictionary changed size"
@@ -226,6 +274,13 @@ def naive_given(patch: pytest.MonkeyPatch) -> None:
         karafka, "_naive", always(karafka.Naive(reports=1, rebalances=1, error=torn, elapsed_s=1.0))
     )
     patch.setattr(faststream, "_naive", look_alike)
+
+    def cached(_broker: object, _stage: stage.Stage, *, by_thread: bool) -> spark.Outcome:
+        if by_thread:
+            return spark.Outcome(tasks(), 24, spark.Held(96, 192))
+        return spark.Outcome(tasks(72), 1, spark.Held(4, 8))
+
+    patch.setattr(spark, "_naive", cached)
     patch.setattr(sarama, "_naive", always(mixed_up()))
 
 
@@ -241,6 +296,14 @@ def naive_given(patch: pytest.MonkeyPatch) -> None:
             "karafka",
             snapshots_that_look_into_the_owner,
             r"(reading raised|do not add up|changed while held) .*✗ \d*[1-9R]",
+        ),
+        ("spark", leases_of_what_is_in_use, r"a second thread inside .*✗ [1-9]\d* times"),
+        ("spark", leases_that_stand_elsewhere, r"wrong ranges, one consumer .*✗ [1-9]\d* of 72"),
+        pytest.param(
+            "spark",
+            leases_that_are_never_kept,
+            r"consumers of the partition .*✗ 72 after",
+            marks=pytest.mark.full,
         ),
         ("sarama", plans_that_meet_in_one_place, r"plans that differ, in turns .*✗ [1-9]\d* of 32"),
         ("sarama", memberships_that_share_a_claim, r"given orders-0 to 2, claims .*✗ mail-7 *\n"),
@@ -312,6 +375,27 @@ def a_lock_around_the_plan(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sarama.SharedPlanner, "plan", plan)
 
 
+def a_lock_around_the_range(patch: pytest.MonkeyPatch) -> None:
+    """Right, and one task at a time."""
+    honest, lock = spark.CachedConsumers.read, threading.Lock()
+
+    def read(self: spark.CachedConsumers, start: int, end: int) -> list[int]:
+        with lock:
+            return honest(self, start, end)
+
+    patch.setattr(spark.CachedConsumers, "read", read)
+
+
+def a_key_without_the_thread(patch: pytest.MonkeyPatch) -> None:
+    """Few consumers again; then they are shared."""
+    honest = spark.CachedConsumers.__init__
+
+    def init(self: spark.CachedConsumers, settings: Any, **_ignored: object) -> None:
+        honest(self, settings, by_thread=False)
+
+    patch.setattr(spark.CachedConsumers, "__init__", init)
+
+
 def ours_given(patch: pytest.MonkeyPatch) -> None:
     """All of Headrace's halves, as if they had held."""
     reader = stage.Readers(lambda: None)
@@ -322,6 +406,7 @@ def ours_given(patch: pytest.MonkeyPatch) -> None:
     held = storm.Ours(reader, reader, 0.1, refused=0, handled=10, produced=10)
     patch.setattr(storm, "_headrace", always(held))
     patch.setattr(karafka, "_headrace", always(karafka.Ours(reader, auditor, rebalances=9)))
+    patch.setattr(spark, "_headrace", always(spark.Outcome(tasks(), 4, spark.Held(17, 32))))
     right = sarama.Judged(plans=32, right=32)
     patch.setattr(sarama, "_headrace", always(sarama.Outcome(right, right, Cell("orders-0", as_told=True))))
     patch.setattr(
@@ -337,6 +422,8 @@ def ours_given(patch: pytest.MonkeyPatch) -> None:
     [
         ("storm", short_polls),
         ("karafka", a_copy_before_the_iteration),
+        ("spark", a_lock_around_the_range),
+        ("spark", a_key_without_the_thread),
         ("sarama", a_map_for_each_plan),
         ("sarama", a_lock_around_the_plan),
         ("faststream", no_refusals),
@@ -392,6 +479,6 @@ def test_the_page_shows_code_of_the_act(act: str) -> None:
     assert quoted
     source = inspect.getsource(sys.modules[ACTS[act].play.__module__])
     assert all(textwrap.indent(code, "    ") in source for code in quoted)
-    mutants = set(re.findall(r"`((?:snapshots|plans|memberships|refusals)_\w+)`", section))
+    mutants = set(re.findall(r"`((?:snapshots|leases|plans|memberships|refusals)_\w+)`", section))
     assert mutants
     assert mutants <= set(globals())

@@ -39,6 +39,7 @@ class ActName(Enum):
 
     STORM = "storm"
     KARAFKA = "karafka"
+    SPARK = "spark"
     SARAMA = "sarama"
     FASTSTREAM = "faststream"
 

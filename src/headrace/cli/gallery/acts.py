@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from headrace.cli.gallery import faststream, karafka, sarama, storm
+from headrace.cli.gallery import faststream, karafka, sarama, spark, storm
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,6 +38,11 @@ ACTS: Final[Mapping[str, Act]] = MappingProxyType(
             "Karafka, dynamic multiplexing",
             "A live map of the assignment is iterated while a rebalance changes it.",
             karafka.play,
+        ),
+        "spark": Act(
+            "Spark Streaming up to 2.3",
+            "Two tasks of one process read different ranges through one cached consumer.",
+            spark.play,
         ),
         "sarama": Act(
             "Sarama 1.24 to 1.39, sticky strategy",
