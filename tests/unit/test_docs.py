@@ -286,6 +286,7 @@ class Terminal:
         "headrace.pool",
         "headrace.ranges",
         "headrace.testing",
+        "headrace.web",
     ],
 )
 def test_every_public_name_is_in_the_reference(module: str) -> None:

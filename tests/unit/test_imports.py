@@ -19,6 +19,7 @@ import pytest
         "headrace.ranges",
         "headrace.testing",
         "headrace.testing.pytest_plugin",
+        "headrace.web",
     ],
 )
 def test_importing_loads_no_client(module: str) -> None:

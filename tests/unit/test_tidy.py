@@ -232,6 +232,7 @@ def test_folders_of_tests_are_packages() -> None:
         "headrace.pool",
         "headrace.ranges",
         "headrace.testing",
+        "headrace.web",
     ],
 )
 def test_public_names_are_frozen(module: str) -> None:

@@ -1,20 +1,22 @@
 """`headrace run module:app`: import an app and run it until it is told to stop.
 
-Decides what `--dry-run` shows and how logging is set up if nobody did; the app decides everything else. Invariant: no
-secret is printed.
+Decides what `--dry-run` shows, how logging is set up if nobody did, and what watches the app from outside; the app decides
+everything else. Invariant: no secret is printed.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
+from contextlib import ExitStack
 from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
 
-from headrace import App, AppState
+from headrace import App, AppState, web
 from headrace._client.settings import ConnectionSettings, consumer_config, describe, producer_config
 from headrace._core.notices import AppFailed
 from headrace._runtime.settings import flatten
@@ -23,6 +25,9 @@ from headrace.cli.exits import Exit, RunFailed, Unusable
 from headrace.cli.loading import load_app
 from headrace.elsewhere import check_before_start
 from headrace.errors import FatalError
+from headrace.web import HealthFiles, Server
+
+log = logging.getLogger("headrace.web")
 
 
 class LogLevel(Enum):
@@ -48,6 +53,20 @@ def run(
     log_level: Annotated[
         LogLevel, typer.Option(help="Level of the log on stderr, unless the module sets up logging itself.")
     ] = LogLevel.INFO,
+    serve: Annotated[
+        str | None,
+        typer.Option(
+            "--serve",
+            metavar="[HOST:]PORT",
+            help="Serve health, metrics and a snapshot over HTTP; HOST is 127.0.0.1 if left out.",
+        ),
+    ] = None,
+    health_files: Annotated[
+        Path | None,
+        typer.Option(
+            "--health-files", metavar="DIR", help="Keep DIR/live and DIR/ready young while the answer is yes."
+        ),
+    ] = None,
     debug: Debug = False,  # noqa: ARG001 - noted by its callback
 ) -> Exit:
     """Run an App until SIGINT or SIGTERM.
@@ -67,11 +86,27 @@ def run(
     logging.basicConfig(
         level=log_level.name, handlers=[handler], format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
     )
-    try:
-        app.run()
-    except FatalError as error:
-        raise RunFailed(error) from error
+    with ExitStack() as watching:
+        if health_files is not None:
+            watching.enter_context(HealthFiles(app, health_files))
+        if serve is not None:
+            server = watching.enter_context(_served(app, serve))
+            log.info("serving %s", server.url)
+        try:
+            app.run()
+        except FatalError as error:
+            raise RunFailed(error) from error
     return Exit.OK
+
+
+def _served(app: App, address: str) -> Server:
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        raise Unusable(f"--serve {address}: expected [HOST:]PORT, such as 8080 or 0.0.0.0:8080")
+    try:
+        return web.serve(app, int(port), host=host.strip("[]") or "127.0.0.1")
+    except OSError as error:
+        raise Unusable(f"--serve {address}: {error}") from error
 
 
 def _tells_of_failed_start(line: logging.LogRecord, app: App) -> bool:

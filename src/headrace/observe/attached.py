@@ -5,6 +5,7 @@ Decides how often the broker is asked. Invariant: of the app only `snapshot` and
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -50,17 +51,33 @@ class Attached:
             self._places,
             max(ASK_EVERY_MIN_S, min((one.every_s for one in reporters), default=ASK_EVERY_MIN_S)),
         )
-        self._reporters = Reporters(reporters, Source(connection.group_id, self._view, tuple(gauges)))
+        self._source = Source(connection.group_id, self._view, tuple(gauges))
+        self._reporters = Reporters(reporters, self._source)
         self._any = bool(reporters)
         # The thread that starts the app writes; whoever waits for its end reads.
         self._started = False
+        # Guards the two below: an app may be started while another thread begins to ask.
+        self._lock = threading.Lock()
+        self._running = False
+        self._asked = self._any
 
     def start(self) -> None:
-        """Begin; returns at once. Without reporters there is nothing to begin."""
+        """Begin; returns at once. Without reporters, and nobody who asks, there is nothing to begin."""
+        with self._lock:
+            self._running = True
+            if self._asked:
+                self._offsets.start()
         if self._any:
-            self._offsets.start()
             self._reporters.start()
             self._started = True
+
+    def source(self) -> Source:
+        """What reports are made of, for those who ask when they like; from now on the broker's offsets are watched."""
+        with self._lock:
+            if self._running and not self._asked:
+                self._offsets.start()
+            self._asked = True
+        return self._source
 
     def request_stop(self) -> None:
         """The app is over: let each reporter make a last report; returns at once."""

@@ -1,0 +1,81 @@
+"""What is served of one app: probes, metrics, the snapshot; and the dashboard's page where it is wanted.
+
+Decides paths and status codes. Invariant: an answer to a probe is made of what the owner published last and of nothing
+that may wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from headrace.web.facts import app_facts, health_facts
+from headrace.web.scrapes import PAGE_S, Scrapes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from starlette.requests import Request
+    from starlette.routing import BaseRoute
+
+    from headrace._core.health import Health
+    from headrace.observe.reporting import Source
+
+
+class Answers:
+    """The answers about one app. All methods run on the server's thread."""
+
+    def __init__(self, source: Source, health: Callable[[], Health]) -> None:
+        self._source = source
+        self._health = health
+        self._scrapes = Scrapes(source)
+
+    def routes(self) -> list[BaseRoute]:
+        """Paths and what answers them; each also to HEAD."""
+        return [
+            Route("/health/live", self.live),
+            Route("/health/ready", self.ready),
+            Route("/metrics", self.metrics),
+            Route("/snapshot.json", self.snapshot),
+        ]
+
+    async def live(self, _request: Request) -> Response:
+        """200, or 503 where a restart would help."""
+        return self._probe("live")
+
+    async def ready(self, _request: Request) -> Response:
+        """200, or 503 while records cannot flow."""
+        return self._probe("ready")
+
+    async def metrics(self, _request: Request) -> Response:
+        """The page for Prometheus; 503 while one does not end, 500 with the error if it raised."""
+        # Shielded: another scrape may wait for the same page.
+        page = asyncio.shield(asyncio.wrap_future(self._scrapes.page()))
+        try:
+            async with asyncio.timeout(PAGE_S):
+                made = await page
+        except TimeoutError:
+            running_s = self._scrapes.running_s()
+            return PlainTextResponse(f"metrics have been in the making for {running_s:.0f} s\n", 503)
+        except Exception as error:  # noqa: BLE001 - a user's gauge raised what only BaseException catches
+            return PlainTextResponse(f"metrics could not be made: {type(error).__name__}: {error}\n", 500)
+        return Response(made, headers={"content-type": self._scrapes.media_type})
+
+    async def snapshot(self, _request: Request) -> Response:
+        """Everything as JSON."""
+        return JSONResponse(app_facts(self._source))
+
+    def _probe(self, name: str) -> Response:
+        facts = health_facts(self._health())
+        body = json.dumps(facts, indent=1) + "\n"
+        return Response(body, 200 if facts[name] else 503, media_type="application/json")
+
+
+def application(routes: Sequence[BaseRoute]) -> Any:
+    """The ASGI application of these routes."""
+    return Starlette(routes=routes)
