@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from headrace import App, RetryPolicy
+from headrace._core import health
 from headrace.observe import Gauge
+from headrace.ports import Fault
 from headrace.web import routes as web_routes
 from headrace.web import serve
 from tests.unit.runtime.stage import QUICK, Stage, playing
@@ -141,3 +144,65 @@ def test_a_gauge_that_hangs_holds_up_no_probe_and_one_scrape_at_a_time(
         release.set()
         making[0].join(10)
         assert 'orders_open{group="group"} 1.0' in ask(server, "/metrics").text
+
+
+def test_refused_commits_are_told_and_fail_no_probe() -> None:
+    """A restart would only repeat what is finished and not committed."""
+    with playing(nothing) as stage, serve(stage.app, 0) as server:
+        stage.client.inner.refuse_commits(*["COORDINATOR_NOT_AVAILABLE"] * 30)
+        stage.produce()
+        answer = probed(stage, server, "/health/live", 200, "commits_overdue")
+        assert answer.json["uncommitted_age_s"] >= 0.3
+        assert answer.json["ready"]
+        stage.green()
+        assert ask(server, "/health/live").reasons() == set()
+
+
+def test_a_rebalance_that_never_ends_makes_it_unready_and_keeps_it_live() -> None:
+    with playing(nothing) as stage, serve(stage.app, 0) as server:
+        stage.green()
+        stage.client.inner.revoke(("orders", 0), ("orders", 1))
+        probed(stage, server, "/health/ready", 503, "nothing_held")
+        assert ask(server, "/health/live").status == 200
+        stage.client.inner.give(("orders", 0), ("orders", 1))
+        probed(stage, server, "/health/ready", 200)
+
+
+def test_a_storm_of_rebalances_is_told_until_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    with playing(nothing) as stage, serve(stage.app, 0) as server:
+        for _ in range(12):
+            before = stage.app.snapshot().engine.counters.assigned
+            stage.client.inner.revoke(("orders", 0))
+            stage.client.inner.give(("orders", 0))
+            stage.until(partial(assigned_beyond, stage, before))
+        assert probed(stage, server, "/health/ready", 200, "rebalance_storm").json["verdict"] == "degraded"
+        monkeypatch.setattr(health, "STORM_WINDOW_S", 0.0)  # as if five minutes had passed
+        assert ask(server, "/health/ready").reasons() == set()
+
+
+def test_brokers_that_are_away_make_it_unready_and_keep_it_live() -> None:
+    with playing(nothing) as stage, serve(stage.app, 0) as server:
+        stage.client.resolve_answers = False
+        stage.client.inner.report(Fault("log", "_ALL_BROKERS_DOWN", "2/2 brokers are down"))
+        probed(stage, server, "/health/ready", 503, "brokers_away")
+        assert ask(server, "/health/live").status == 200
+        stage.produce()
+        probed(stage, server, "/health/ready", 200)
+
+
+def test_a_blocked_event_loop_fails_the_probe_until_it_turns() -> None:
+    release = threading.Event()
+
+    async def blocks(_record: Any) -> None:
+        release.wait(20)
+
+    with playing(blocks) as stage, serve(stage.app, 0) as server:
+        stage.produce()
+        probed(stage, server, "/health/live", 503, "loop_blocked")
+        release.set()
+        probed(stage, server, "/health/live", 200)
+
+
+def assigned_beyond(stage: Stage, before: int) -> bool:
+    """Whether more partitions were assigned than so many."""
+    return stage.app.snapshot().engine.counters.assigned > before
