@@ -4,6 +4,7 @@ Keyed parallelism inside a partition, commits of only what is finished, rebalanc
 Public is what this module and `headrace.testing` export.
 """
 
+from headrace._core.assignments import Assignments, AssignmentsChange, Holding
 from headrace._core.durations import DurationsSnapshot
 from headrace._core.health import Health, Reason
 from headrace._core.notices import Notice
@@ -62,6 +63,8 @@ __all__ = [
     "App",
     "AppState",
     "AppStateError",
+    "Assignments",
+    "AssignmentsChange",
     "Batch",
     "Batching",
     "BrokerUnreachable",
@@ -86,6 +89,7 @@ __all__ = [
     "HandlerTimeout",
     "HeadraceError",
     "Health",
+    "Holding",
     "InternalFailure",
     "LifespanFailed",
     "LoopEnded",

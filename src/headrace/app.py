@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import FrameType, TracebackType
 
+    from headrace._core.assignments import Assignments
     from headrace._core.health import Health
     from headrace._core.notices import Notice
     from headrace._core.states import AppState
@@ -219,6 +220,10 @@ class App:
         """Call `hook` with partitions that were taken without asking."""
         return self._add_hook("lost", hook)
 
+    def on_assignments(self, hook: F) -> F:
+        """Call `hook` with an `AssignmentsChange` after every change of what is held, in order: seeks too, and the end."""
+        return self._add_hook("assignments", hook)
+
     def lifespan(self, manager: F) -> F:
         """Enter this context manager (a function of the app, sync or async) before the first record, leave it after the last."""
         self._not_started("lifespan()")
@@ -363,6 +368,10 @@ class App:
         """Undo `pause`."""
         require_partitions("resume", partitions)
         self._assembly.resume(partitions)
+
+    def assignments(self) -> Assignments:
+        """What is held now: an immutable value, swapped whole inside the rebalance; costs nothing to call."""
+        return self._assembly.tracker.latest
 
     def snapshot(self) -> Snapshot:
         """The latest snapshot: immutable, made whole by the owner thread about four times a second; costs nothing to call."""

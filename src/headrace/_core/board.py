@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from headrace._core.effects import Pause, Resume, Tell
+from headrace._core.effects import HoldingsChanged, Pause, Resume, Tell
 from headrace._core.flow import may_resume, reason_to_pause
 from headrace._core.notices import IntakePaused
 from headrace._core.retry import ParkingLot
@@ -18,6 +18,7 @@ from headrace._core.tenure import PAUSED_BY_FLOW
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from headrace._core.assignments import Reason
     from headrace._core.commits import Commits
     from headrace._core.effects import Effect
     from headrace._core.lanes import Lanes
@@ -76,6 +77,8 @@ class Board:
         "acknowledge",
         "budgets",
         "bytes_held",
+        "closed",
+        "closed_for",
         "commits",
         "counters",
         "effects",
@@ -83,6 +86,7 @@ class Board:
         "failures",
         "jitter",
         "lanes",
+        "opened",
         "parking",
         "routing",
         "squeezed",
@@ -124,6 +128,10 @@ class Board:
         self.stopping = False
         # Partitions paused for the bytes of all of them together.
         self.squeezed: dict[Tenure, None] = {}
+        # (topic, partition, epoch) of tenures that this step opened and closed, and why it closed them.
+        self.opened: list[tuple[str, int, int]] = []
+        self.closed: list[tuple[str, int, int]] = []
+        self.closed_for: Reason = "assigned"
 
     def count_failure(self, subscription: int, error: BaseException) -> None:
         """Count a try that failed, by the name of its error's class."""
@@ -136,6 +144,13 @@ class Board:
     def tell(self, notice: Notice) -> None:
         """Append a notice to the effects."""
         self.effects.append(Tell(notice))
+
+    def tell_holdings(self, now: float) -> None:
+        """Put what this step opened and closed before its other effects: who hears of them finds it so."""
+        if self.opened or self.closed:
+            reason = self.closed_for if self.closed else "assigned"
+            self.effects.insert(0, HoldingsChanged(reason, self.opened, self.closed, now))
+            self.opened, self.closed = [], []
 
     def pause(self, tenure: Tenure, reason: int) -> None:
         """Set one reason to pause; the client hears of the first."""

@@ -24,13 +24,22 @@ from headrace._core.tenure import PAUSED_BY_STOP, PAUSED_BY_USER, Tenure
 from headrace.records import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from headrace._core.assignments import Reason
     from headrace._core.board import Board
     from headrace._core.events import Assigned, Fetched, SeekAsked, Start
     from headrace._core.finished import FinishedMap
     from headrace.ports import TopicPartition
     from headrace.records import Source
+
+
+CLOSED_FOR: Mapping[PhaseTrigger, Reason] = {
+    PhaseTrigger.REVOKE_ENDED: "revoked",
+    PhaseTrigger.LOST: "lost",
+    PhaseTrigger.SEEK: "sought",
+}
+"""What ends a tenure, in the words of `AssignmentsChange`."""
 
 
 class Custody:
@@ -288,6 +297,7 @@ class Custody:
             keeps_position_only=settings.guarantee != "at_least_once",
         )
         board.tenures[key] = tenure
+        board.opened.append((*key, board.epoch))
         return tenure
 
     def _close(self, tenure: Tenure, trigger: PhaseTrigger, *, cancel: bool = True) -> None:
@@ -295,6 +305,8 @@ class Custody:
         # First of all: a worker looks at this just before it starts a record.
         tenure.open = False
         tenure.enter(trigger)
+        board.closed.append((*tenure.key, tenure.epoch))
+        board.closed_for = CLOSED_FOR[trigger]
         workload = board.workloads[tenure.subscription]
         workload.dispatched -= tenure.dispatched
         workload.stale += tenure.dispatched

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from headrace._core.assignments import Reason
     from headrace._core.notices import Notice
     from headrace._core.tenure import Tenure
     from headrace.errors import FatalError
@@ -97,6 +98,16 @@ class Rebuild:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldingsChanged:
+    """Tenures opened and closed in this step: (topic, partition, epoch) of each. Comes first among the step's effects."""
+
+    reason: Reason
+    opened: Sequence[tuple[str, int, int]]
+    closed: Sequence[tuple[str, int, int]]
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Tell:
     """Something worth telling: goes to logs, counters and listeners."""
 
@@ -114,5 +125,6 @@ Effect = (
     | ProduceDeadLetter
     | StopApp
     | Rebuild
+    | HoldingsChanged
     | Tell
 )

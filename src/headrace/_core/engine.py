@@ -75,6 +75,7 @@ class Engine:
             board.relieve()
         self._dispatch(now)
         board.effects += board.commits.step(board.tenures.values(), now)
+        board.tell_holdings(now)
         effects, board.effects = board.effects, []
         return effects
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from headrace._core.engine import Engine
@@ -29,6 +30,7 @@ from headrace._runtime.parts import Parts
 from headrace._runtime.snapshots import Snapshot
 from headrace._runtime.surroundings import kafka
 from headrace._runtime.telling import Teller
+from headrace._runtime.tracker import Tracker
 from headrace._runtime.vitals import health_of
 from headrace._runtime.watchdog import Watchdog
 from headrace.errors import (
@@ -61,6 +63,8 @@ CLOSE_SLICE_S = 2.0
 """What each part may take, at most, to close after the connection is closed."""
 CLOSE_SLICE_MIN_S = 0.1
 """What each part gets when the stop budget is spent: idle workers and loops need no more to end in order."""
+THE_ONLY = 0
+"""The number of an app's one connection."""
 HARD_SLICE_S = 0.5
 """What lifespans and the producer get in a hard stop; workers and loops get no more than the least."""
 
@@ -83,6 +87,7 @@ class Assembly:
         self.hooks = Hooks(
             self.teller.tell, settings.timeouts.hook_s, self.handlers_loop, self._surroundings.clock
         )
+        self.tracker = Tracker(self.hooks.offer_change, self.hooks.change_dropped)
         # Written before the start, read afterwards.
         self.lifespans = Lifespans()
         self.worker_resource: Callable[..., Any] | None = None
@@ -177,6 +182,7 @@ class Assembly:
                 group_protocol=self._settings.group_protocol,
                 on_stall=self._settings.on_stall,
                 loop_beat=None if self._loop is None else LoopBeat(self._loop, self._loop_error),
+                on_holdings=partial(self.tracker.changed, THE_ONLY),
             )
         )
         if self._stop_before_start.is_set():
@@ -337,6 +343,7 @@ class Assembly:
         """It is over: those who wait go on. The owner thread, or the watchdog where that one never will."""
         if self._watchdog is not None:
             self._watchdog.stop()
+        self.tracker.gone(THE_ONLY)
         with self._over_lock:
             self.over.set()
             callbacks, self._when_over = self._when_over, []

@@ -1,6 +1,6 @@
 """Hooks of the user: called on a thread of their own, so that none of them can hold a rebalance.
 
-A hook gets a frozen tuple of partitions. One that raises or overruns its budget is told of and delays nothing but the
+A hook gets a frozen tuple of partitions, or a frozen `AssignmentsChange`. One that raises or overruns its budget is told of and delays nothing but the
 next hook.
 """
 
@@ -17,11 +17,12 @@ from headrace._core import notices
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from headrace._core.assignments import AssignmentsChange
     from headrace._core.notices import Notice
     from headrace.ports import TopicPartition
 
 Hook = "Callable[[tuple[TopicPartition, ...]], Any]"
-KINDS = ("assigned", "revoked", "lost")
+KINDS = ("assigned", "revoked", "lost", "assignments")
 QUEUED_MAX = 1000
 """Calls that may wait for a hook that hangs; beyond it they are dropped and told of."""
 
@@ -43,13 +44,11 @@ class Hooks:
         self._budget_s = budget_s
         self._loop = loop
         # Written before the app starts; read by the hooks' thread.
-        self._hooks: dict[str, list[Callable[[tuple[TopicPartition, ...]], Any]]] = {
-            kind: [] for kind in KINDS
-        }
-        self._queue: queue.Queue[tuple[str, tuple[TopicPartition, ...]] | None] = queue.Queue(QUEUED_MAX)
+        self._hooks: dict[str, list[Callable[[Any], Any]]] = {kind: [] for kind in KINDS}
+        self._queue: queue.Queue[tuple[str, object] | None] = queue.Queue(QUEUED_MAX)
         self._thread: threading.Thread | None = None
 
-    def add(self, kind: str, hook: Callable[[tuple[TopicPartition, ...]], Any]) -> None:
+    def add(self, kind: str, hook: Callable[[Any], Any]) -> None:
         """Register a hook; before the app starts."""
         self._hooks[kind].append(hook)
 
@@ -66,12 +65,28 @@ class Hooks:
 
     def call(self, kind: str, partitions: Sequence[TopicPartition]) -> None:
         """Any thread: call the hooks of this kind soon. Never blocks."""
+        if not self._offer(kind, tuple(partitions)):
+            self._dropped(kind)
+
+    def offer_change(self, change: AssignmentsChange) -> bool:
+        """Any thread: call the hooks that follow assignments soon; False if no room is left. Neither blocks nor tells."""
+        return self._offer("assignments", change)
+
+    def change_dropped(self) -> None:
+        """Any thread: tell that a change found no room."""
+        self._dropped("assignments")
+
+    def _offer(self, kind: str, argument: object) -> bool:
         if self._thread is None or not self._hooks[kind]:
-            return
+            return True
         try:
-            self._queue.put_nowait((kind, tuple(partitions)))
+            self._queue.put_nowait((kind, argument))
         except queue.Full:
-            self._tell(notices.HookOverran(kind, f"not called: {QUEUED_MAX} calls wait already"))
+            return False
+        return True
+
+    def _dropped(self, kind: str) -> None:
+        self._tell(notices.HookOverran(kind, f"not called: {QUEUED_MAX} calls wait already"))
 
     def running(self) -> tuple[str, float] | None:
         """Any thread: the hook that runs now, and since when on the hooks' clock."""
@@ -89,11 +104,11 @@ class Hooks:
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
-            kind, partitions = item
+            kind, argument = item
             for hook in self._hooks[kind]:
-                self._call(kind, hook, partitions)
+                self._call(kind, hook, argument)
 
-    def _call(self, kind: str, hook: Callable[..., Any], partitions: tuple[TopicPartition, ...]) -> None:
+    def _call(self, kind: str, hook: Callable[..., Any], argument: object) -> None:
         name = f"{kind}:{getattr(hook, '__qualname__', repr(hook))}"
         # Told while it overruns, not after: a hook that hangs would otherwise never be told of.
         alarm = threading.Timer(
@@ -105,7 +120,7 @@ class Hooks:
         self._running = (name, self._clock())
         try:
             alarm.start()
-            result = hook(partitions)
+            result = hook(argument)
             if inspect.isawaitable(result):
                 self._await(result)
         except BaseException as error:  # noqa: BLE001 - SystemExit of a user's hook must not end the hooks' thread

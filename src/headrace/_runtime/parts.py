@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from headrace._core.effects import ProduceDeadLetter
+    from headrace._core.effects import HoldingsChanged, ProduceDeadLetter
     from headrace._core.engine import Engine
     from headrace._core.notices import Notice
     from headrace._runtime.inbox import Inbox
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 POLL_IDLE_S = 0.1
 """How long a poll waits while nothing is in flight: a request of the user waits at most this long."""
+
+
+def ignore(_effect: HoldingsChanged) -> None:
+    """Nobody keeps count of what is held: so in the simulator, whose judge believes no member."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +46,4 @@ class Parts:
     group_protocol: str = "classic"
     on_stall: OnStall = "report"
     loop_beat: LoopBeat | None = None
+    on_holdings: Callable[[HoldingsChanged], None] = ignore

@@ -42,7 +42,7 @@ class Performer:
         # Why the connection must be made anew, once the owner gets to it.
         self.rebuild: str | None = None
 
-    def perform(self, effect: do.Effect) -> None:  # noqa: C901 - a match over every effect has one branch each
+    def perform(self, effect: do.Effect) -> None:  # noqa: C901, PLR0912 - a match over every effect has one branch each
         """Do one thing."""
         match effect:
             case do.Dispatch(subscription, records):
@@ -61,6 +61,8 @@ class Performer:
                 final = self._judge(error)
                 if final is not None:
                     self._fail(final)
+            case do.HoldingsChanged():
+                self._parts.on_holdings(effect)
             case do.Rebuild(reason):
                 self.rebuild = reason
             case do.SendCommit() | do.Pause() | do.Resume() | do.Seek():

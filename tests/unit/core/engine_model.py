@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from headrace._core import effects as do
 from headrace._core import events, notices
+from headrace._core.assignments import Assignments, changed
 from headrace._core.engine import Engine
 from headrace._core.workload import Capacity
 from headrace.config import Batching, Budgets, Commit, RetryPolicy
@@ -216,6 +217,7 @@ class World:
             acknowledge=lambda record: True,
             jitter=self.rng.random,
         )
+        self.assignments = Assignments()
         self.owned: dict[TopicPartition, int] = {}  # epoch, as told
         self.draining: set[TopicPartition] = set()
         self.leaving: set[TopicPartition] = set()
@@ -298,6 +300,8 @@ class World:
                     self.fatal = True
                 case do.Rebuild():
                     self.rebuild = True
+                case do.HoldingsChanged():
+                    self.assignments = changed(self.assignments, 0, effect)
                 case do.Tell(notice):
                     self.take_notice(notice)
 
@@ -723,6 +727,8 @@ class World:
         deadline = self.engine.next_deadline()
         assert deadline is None or deadline > self.now, "L5: due at once, again and again"
         snapshot = self.engine.snapshot([0], self.now)
+        told = {(t, p): h.epoch for t, at in self.assignments.topics.items() for p, h in at.items()}
+        assert told == {(part.topic, part.partition): part.epoch for part in snapshot.partitions}
         unfinished = 0
         for part in snapshot.partitions:
             key = (part.topic, part.partition)

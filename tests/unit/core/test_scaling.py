@@ -290,7 +290,7 @@ class Play:
         return [after[0] - before[0] for before, after in zip(self.changes, self.changes[1:], strict=False)]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=20)
 @given(
     st.integers(1, 12),
     st.integers(1, 4),
