@@ -30,6 +30,7 @@ class RangeLookups:
         self.partitions = observer.partitions
         self.topic_ids = observer.topic_ids
         self.starts = observer.starts
+        self.topics = observer.topics
         self._observer = observer
 
     def ends(self, places: Sequence[Place], timeout_s: float, *, committed_only: bool) -> dict[Place, int]:

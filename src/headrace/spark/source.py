@@ -1,0 +1,217 @@
+"""What Spark calls: the data source "headrace", its reader of batches and its reader of streams.
+
+Decides nothing but who is called: options, planning, filters and tasks do. Needs pyspark 4.2. Invariant: no client is made
+in the process that a user's program runs in, nor in one that Spark forks workers from.
+"""
+
+# pyspark is a gigabyte, and not installed where types are checked; the full tier runs this module with the real one.
+# mypy: disable-error-code="misc, no-any-unimported"
+# pyright: reportMissingImports=false, reportUntypedBaseClass=false, reportUnknownVariableType=false
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from pyspark import TaskContext
+from pyspark.sql.datasource import (
+    DataSource,
+    DataSourceReader,
+    DataSourceStreamReader,
+    InputPartition,
+)
+from pyspark.sql.streaming.datasource import (
+    ReadAllAvailable,
+    ReadMaxRows,
+    ReadMinRows,
+    SupportsTriggerAvailableNow,
+)
+
+from headrace.errors import ConfigError
+from headrace.spark.filters import Narrowing, narrowed
+from headrace.spark.offsets import from_json, limited, to_json
+from headrace.spark.options import include_headers, understood
+from headrace.spark.planning import Planner
+from headrace.spark.rows import ddl
+from headrace.spark.tasks import batches, pool_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from headrace.ranges.planning import OffsetRange
+    from headrace.spark.offsets import JsonOffsets
+    from headrace.spark.options import SourceOptions
+    from headrace.spark.planning import Offsets
+
+
+class KafkaSource(DataSource):
+    """`spark.read.format("headrace")` and `spark.readStream.format("headrace")`: Kafka without a JAR.
+
+    Options and columns are those of Spark's own source "kafka". Where Spark does not find it by itself:
+    `spark.dataSource.register(KafkaSource)`. Raises `ConfigError` for options; the rest when a query runs.
+    """
+
+    options: Mapping[str, str]
+
+    @classmethod
+    def name(cls) -> str:
+        """The format's name."""
+        return "headrace"
+
+    def schema(self) -> str:
+        """The columns of Spark's Kafka source."""
+        return ddl(headers=include_headers(self.options))
+
+    def reader(self, schema: Any) -> KafkaReader:
+        """For batches."""
+        self._check(schema)
+        return KafkaReader(understood(self.options, "batch"), headers=include_headers(self.options))
+
+    def streamReader(self, schema: Any) -> KafkaStreamReader:  # noqa: N802 - Spark's name
+        """For streams."""
+        self._check(schema)
+        return KafkaStreamReader(understood(self.options, "stream"), headers=include_headers(self.options))
+
+    def _check(self, schema: Any) -> None:
+        expected = ["key", "value", "topic", "partition", "offset", "timestamp", "timestampType"]
+        expected += ["headers"] if include_headers(self.options) else []
+        if schema.fieldNames() != expected:
+            raise ConfigError("schema", schema.fieldNames(), "none to be given: the source has its own")
+
+
+class Part(InputPartition):
+    """What one task reads."""
+
+    def __init__(self, part: OffsetRange) -> None:
+        super().__init__(part)
+        self.part = part
+
+
+class _PushFilters:
+    """`pushFilters` of one reader. Stands on the object, not on its class.
+
+    Spark refuses a class that has it unless spark.sql.python.filterPushdown.enabled is set, which it is not by default.
+    This way the source works either way, and takes filters where that is set.
+    """
+
+    __func__ = staticmethod(DataSourceReader.pushFilters)
+
+    def __init__(self, reader: KafkaReader) -> None:
+        self._reader = reader
+
+    def __call__(self, filters: list[Any]) -> Iterable[Any]:
+        self._reader.narrowing, left = narrowed(filters)
+        return left
+
+
+class KafkaReader(DataSourceReader):
+    """A batch: planned once for each query, in a process of Spark's own."""
+
+    def __init__(self, options: SourceOptions, *, headers: bool) -> None:
+        self._options = options
+        self._headers = headers
+        self.narrowing = Narrowing()
+        self.pushFilters = _PushFilters(self)
+
+    def partitions(self) -> list[Part]:
+        """One for each task. Asks the cluster."""
+        return [Part(part) for part in _planner(self._options).batch(self.narrowing)]
+
+    def read(self, partition: Any) -> Iterator[Any]:
+        """In a task: the records of its range."""
+        return _read(partition, self._options, headers=self._headers)
+
+
+class KafkaStreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
+    """A stream: one of these lives as long as the query, in a process of Spark's own, and is called by one thread."""
+
+    def __init__(self, options: SourceOptions, *, headers: bool) -> None:
+        self._options = options
+        self._headers = headers
+        self._made: Planner | None = None
+        self._target: Offsets | None = None
+        self._known: Offsets | None = None
+        self._taken_at: float | None = None
+
+    def initialOffset(self) -> JsonOffsets:  # noqa: N802 - Spark's name
+        """Where a query without a checkpoint begins."""
+        return to_json(self._planner.initial())
+
+    def getDefaultReadLimit(self) -> Any:  # noqa: N802 - Spark's name
+        """What the options say."""
+        if self._options.trigger_max is not None:
+            return ReadMaxRows(self._options.trigger_max)
+        if self._options.trigger_min is not None:
+            return ReadMinRows(self._options.trigger_min)
+        return ReadAllAvailable()
+
+    def prepareForTriggerAvailableNow(self) -> None:  # noqa: N802 - Spark's name
+        """From now on nothing newer is seen."""
+        self._target = self._planner.latest()
+
+    def latestOffset(self, start: JsonOffsets, limit: Any) -> JsonOffsets:  # noqa: N802 - Spark's name
+        """How far the next micro-batch goes; `start` if there is none."""
+        begin = from_json(start)
+        latest = self._known = self._planner.latest()
+        if self._target is not None:
+            latest = {place: min(latest[place], to) for place, to in self._target.items() if place in latest}
+        if isinstance(limit, ReadAllAvailable):
+            return to_json(latest)
+        starts = self._planner.starts_of_new(begin, latest)
+        if self._waits(sum(max(0, latest[place] - starts[place]) for place in latest)):
+            return to_json(begin)
+        if self._options.trigger_max is not None:
+            latest = limited(starts, latest, self._options.trigger_max)
+        return to_json(latest)
+
+    def reportLatestOffset(self) -> JsonOffsets | None:  # noqa: N802 - Spark's name
+        """What was known last, for the query's progress."""
+        return None if self._known is None else to_json(self._known)
+
+    def partitions(self, start: JsonOffsets, end: JsonOffsets) -> Sequence[Part]:
+        """One for each task of a micro-batch."""
+        return [Part(part) for part in self._planner.trigger(from_json(start), from_json(end))]
+
+    def read(self, partition: Any) -> Iterator[Any]:
+        """In a task: the records of its range."""
+        return _read(partition, self._options, headers=self._headers)
+
+    def commit(self, end: JsonOffsets) -> None:
+        """Nothing: Spark's checkpoint has the offsets, and no consumer group is told, as with Spark's own source."""
+
+    def stop(self) -> None:
+        """Let go of the connection."""
+        self._made = None
+
+    @property
+    def _planner(self) -> Planner:
+        if self._made is None:
+            self._made = _planner(self._options)
+        return self._made
+
+    def _waits(self, new: int) -> bool:
+        """Whether there is too little for a micro-batch, and not for too long. With an end in sight nothing is waited for."""
+        least, now = self._options.trigger_min, time.monotonic()
+        if least is None or self._target is not None:
+            return False
+        since = self._taken_at
+        if since is not None and now - since <= self._options.trigger_delay_s and new < least:
+            return True
+        self._taken_at = now
+        return False
+
+
+def _planner(options: SourceOptions) -> Planner:
+    from headrace._client.range_lookups import RangeLookups  # noqa: PLC0415 - loads the client library
+
+    return Planner(options, RangeLookups(options.connection))
+
+
+def _read(partition: Any, options: SourceOptions, *, headers: bool) -> Iterator[Any]:
+    # Spark makes a task of its own where there are no ranges at all.
+    if not isinstance(partition, Part):
+        return iter(())
+    context = TaskContext.get()
+    attempt = 0 if context is None else context.attemptNumber()
+    return batches(pool_of(options), partition.part, options, headers=headers, attempt=attempt)
