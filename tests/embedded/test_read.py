@@ -142,6 +142,15 @@ def test_parts_read_apart_are_the_whole(broker: MockBroker) -> None:
     assert len(apart) == COUNT
 
 
+def test_parts_read_at_once_are_the_whole(broker: MockBroker) -> None:
+    """Neighbours of one partition in one read: what the client has of one is not taken for the other's end."""
+    parts = split(find_ranges("orders", bootstrap_servers=broker.bootstrap_servers).ranges, records_max=10)
+    assert len(parts) == 30
+    table = reading(broker, parts, as_="table")
+    found = sorted(zip(table["partition"].to_pylist(), table["offset"].to_pylist(), strict=True))
+    assert found == [(partition, offset) for partition in range(3) for offset in range(100)]
+
+
 def test_a_start_that_is_gone_is_an_error_or_in_the_tables_metadata(broker: MockBroker) -> None:
     broker.delete_records("orders", 1, 60)
     with pytest.raises(RecordsLost, match=r"orders\[1\]: offsets 10 to 60"):

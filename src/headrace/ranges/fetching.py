@@ -143,6 +143,8 @@ class Share(Generic[T]):
         self._at: dict[Place, int] = {}
         self._ends: dict[Place, int] = {}
         self._troubles: dict[Place, _Trouble] = {}
+        # Whose next range began in this turn: facts that came with the last one's records are not of it.
+        self._begun: set[Place] = set()
         self._passed: dict[Place, int] = {}
         self._losses: list[Loss] = []
         self._progress_at = 0.0
@@ -181,6 +183,7 @@ class Share(Generic[T]):
 
     def _turn(self, source: Source, take: int) -> int:
         # A function of its own: the records of one chunk are given up before the next ones are made.
+        self._begun.clear()
         chunk, facts = source.take(take, WAIT_S)
         kept = self._take_in(chunk, source)
         for fact in facts:
@@ -231,13 +234,14 @@ class Share(Generic[T]):
             following = self._later[place].popleft()
             self._at[place], self._ends[place] = following.start, following.end
             source.place_again(place, following.start)
+            self._begun.add(place)
         else:
             del self._ends[place]
             source.drop(place)
 
     def _meet(self, fact: Fact, source: Source) -> None:
         place = fact.place
-        if place not in self._ends:
+        if place not in self._ends or place in self._begun:
             return
         match fact:
             case EndSeen():

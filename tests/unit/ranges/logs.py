@@ -103,7 +103,7 @@ class Log:
             messages += [message(*place, offset) for offset in mine if len(messages) < records_max]
             if mine:
                 self.at[place] = mine[-1] + 1
-            else:
+            if not mine or mine[-1] == self.records[place][-1]:
                 facts.append(EndSeen(place, self.ends[place]))
         return Chunk(messages[:records_max], None), facts
 

@@ -136,6 +136,15 @@ def test_ranges_of_one_partition_are_read_one_after_the_other() -> None:
     assert played.passed == {T0: 3}
 
 
+def test_what_came_with_one_range_says_nothing_of_the_next() -> None:
+    """The end of the partition is seen with the first range's records; the next range is not read for that."""
+    ranges = [OffsetRange("t", 0, 0, 2), OffsetRange("t", 0, 2, 4), OffsetRange("t", 0, 4, 6)]
+    first: Step = (records(0, 1, 2, 3, 4, 5), [EndSeen(T0, 6), OutOfRange(T0, 6), Unknown(T0)])
+    played, source = play(ranges, first, (records(2, 3, 4, 5), [EndSeen(T0, 6)]), (records(4, 5), []))
+    assert played.offsets == [0, 1, 2, 3, 4, 5]
+    assert source.placed == [(T0, 2), (T0, 4)]
+
+
 def test_what_the_log_lost_is_an_error() -> None:
     steps: list[Step] = [(records(0, 1), []), ((), [OutOfRange(T0, 4)])]
     with pytest.raises(RecordsLost, match=r"offsets 4 to 7 \(3\)"):
