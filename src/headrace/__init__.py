@@ -18,7 +18,8 @@ from headrace._core.snapshot import (
 from headrace._core.states import AppState
 from headrace._execute.scope import current_worker_resource as worker_resource
 from headrace._runtime.deliveries import Delivery
-from headrace._runtime.snapshots import Snapshot
+from headrace._runtime.rebalances import RebalanceSnapshot
+from headrace._runtime.snapshots import OwnerSnapshot, Snapshot
 from headrace.app import App
 from headrace.config import Batching, Budgets, Commit, RetryPolicy, Timeouts
 from headrace.errors import (
@@ -97,10 +98,12 @@ __all__ = [
     "Notice",
     "OffsetUnavailable",
     "OffsetsMissing",
+    "OwnerSnapshot",
     "PartitionSnapshot",
     "ProduceFailed",
     "ReadStalled",
     "Reason",
+    "RebalanceSnapshot",
     "Record",
     "RecordFailed",
     "RecordsLost",

@@ -67,11 +67,15 @@ class Fault:
 
 @dataclass(slots=True)
 class Polled:
-    """One poll: records grouped by partition, in offset order within each, and faults."""
+    """One poll: records grouped by partition, in offset order within each, and faults.
+
+    statistics: the client's own, as JSON, where the user wants them and they were due.
+    """
 
     groups: list[tuple[str, int, list[Source]]] = field(default_factory=list[tuple[str, int, "list[Source]"]])
     count: int = 0
     faults: list[Fault] = field(default_factory=list[Fault])
+    statistics: str | None = None
 
 
 class RebalanceListener(Protocol):

@@ -274,3 +274,43 @@ def test_readers_at_full_speed_through_rebalances(broker: MockBroker) -> None:
     assert sum(guard.guard_refused for guard in guards) == 0
     assert [state.failures for state in attached.states()] == [0] * len(kept)
     assert min(one.count for one in kept) > 5
+
+
+def test_what_the_loop_and_the_client_tell(broker: MockBroker) -> None:
+    """Time of the loop sums up to the run; a rebalance is counted; statistics are there when they were asked for."""
+    produce(broker, 40)
+    kept = Kept()
+    app, handled = make_app(broker, "loop", quick=False, reporters=[Reporting(kept, 0.1)])
+    app.start()
+    app.stop(WAIT_S)
+    until(kept.closed.is_set)
+    assert not [key for key in kept.last if key.startswith("headrace_client_")]
+
+    kept = Kept()
+    settings = {"statistics.interval.ms": 100}
+    client = dict(broker.client_settings(protocol="classic")) | settings
+    for name in ("bootstrap.servers", "group.id", "group.protocol"):
+        client.pop(name, None)
+    app = App(broker.bootstrap_servers, "loop-2", librdkafka=client, reporters=[Reporting(kept, 0.1)])
+
+    @app.subscribe(TOPIC)
+    def handle(record: Record[Any, Any]) -> None:
+        handled.add(cast(bytes, record.raw_value))
+
+    began_at = time.monotonic()
+    app.start()
+    until(lambda: kept.last.get("headrace_client_received_records_total", 0) >= 40, "statistics")
+    until(lambda: kept.last["headrace_records_succeeded_total"] == 40, "a snapshot of it")
+    assert kept.last["headrace_client_brokers_up"] >= 1
+    prefetched = [key for key in kept.last if key.startswith("headrace_client_prefetched_records{")]
+    assert len(prefetched) == PARTITIONS
+    assert kept.last["headrace_rebalances_total{cause=joined}"] == 1
+    assert kept.last["headrace_connections"] == 1
+    app.stop(WAIT_S)
+    until(kept.closed.is_set)
+    spent_s = sum(value for key, value in kept.last.items() if key.startswith("headrace_loop_seconds_total"))
+    assert 0 < spent_s <= time.monotonic() - began_at
+    durations = [value for key, value in kept.last.items() if "handler_seconds_count" in key]
+    assert durations == [40]
+    lags = [value for key, value in kept.last.items() if key.startswith("headrace_partition_lag_seconds")]
+    assert lags in ([], [0] * PARTITIONS)

@@ -33,8 +33,9 @@ from headrace._core.durations import DurationsSnapshot
 from headrace._core.offset_map import Replay
 from headrace._core.states import AppState
 from headrace._runtime import dead_letters
+from headrace._runtime.rebalances import RebalanceSnapshot
 from headrace._runtime.settings import AppSettings
-from headrace._runtime.snapshots import Snapshot
+from headrace._runtime.snapshots import OwnerSnapshot, Snapshot
 from headrace.cli import command_line
 from headrace.cli.exits import EXIT_MEANINGS
 from headrace.config import Batching, Budgets, Commit, RetryPolicy, Timeouts
@@ -61,6 +62,8 @@ SETTINGS: dict[str, type] = {
 }
 SNAPSHOTS = (
     Snapshot,
+    OwnerSnapshot,
+    RebalanceSnapshot,
     snapshot.EngineSnapshot,
     snapshot.PartitionSnapshot,
     snapshot.CountersSnapshot,

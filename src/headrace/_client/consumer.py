@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -56,8 +55,9 @@ class KafkaClient:
         self._session_timeout_s = settings.milliseconds("session.timeout.ms", 45_000)
         scrub = Scrubber(config)
         self._users_error_cb: Callable[[KafkaError], object] | None = config.pop("error_cb", None)
-        if "stats_cb" in config:
-            config["stats_cb"] = partial(self._call_users, "stats_cb", config["stats_cb"])
+        self._users_stats_cb: Callable[[str], object] | None = config.pop("stats_cb", None)
+        # What the last poll was told; the next `Polled` takes it along.
+        self._statistics: str | None = None
         # Made before the client: with an oauth_cb its constructor waits for a token, and calls back with errors.
         self._raised: BaseException | None = None
         self._faults = Faults(clock, scrub)
@@ -68,6 +68,7 @@ class KafkaClient:
                     config
                     | {
                         "error_cb": self._on_error,
+                        "stats_cb": self._on_statistics,
                         "on_commit": self._on_commit,
                         "logger": ClientLog(clock, scrub),
                     }
@@ -153,7 +154,9 @@ class KafkaClient:
         groups, errors = group(messages)
         for message in errors:
             self._faults.message(message)
-        return Polled(groups, sum(len(records) for _, _, records in groups), self._faults.take())
+        statistics, self._statistics = self._statistics, None
+        count = sum(len(records) for _, _, records in groups)
+        return Polled(groups, count, self._faults.take(), statistics)
 
     def _take(self, records_max: int, timeout_s: float) -> Messages:
         # consume() would wait for all records_max or the whole timeout.
@@ -320,6 +323,12 @@ class KafkaClient:
         self._faults.report(error)
         if self._users_error_cb is not None:
             self._call_users("error_cb", self._users_error_cb, error)
+
+    def _on_statistics(self, text: str) -> None:
+        # Only where the user set statistics.interval.ms. Not parsed here: it may be megabytes, and holds up records.
+        self._statistics = text
+        if self._users_stats_cb is not None:
+            self._call_users("stats_cb", self._users_stats_cb, text)
 
     def _call_users(self, name: str, callback: Callable[[Any], object], told: Any) -> None:
         """The user's own callbacks only listen: one that raises ends no app, and takes no poll's records with it."""

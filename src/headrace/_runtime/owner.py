@@ -59,8 +59,9 @@ class Owner:
         self._inbox = parts.inbox
         self._beginnings = Beginnings(self._settings_of, parts.tell)
         self.signs = VitalSigns(parts.clock, parts.group_protocol, parts.engine, self._beginnings)
+        self._spending = self.signs.spending
         self._watch = Watch(parts, self.signs)
-        self._publisher = Publisher(parts.engine, parts.executors, parts.clock, self.signs.read)
+        self._publisher = Publisher(parts.engine, parts.executors, parts.clock, self.signs)
         self._faults = Faults(parts.tell, self._settings_of, parts.engine.began_fresh)
         # Owner thread writes; anyone reads.
         self.state = AppState.NEW
@@ -257,9 +258,8 @@ class Owner:
     def _poll(self, timeout_s: float) -> int:
         client = self._connection.client
         assert client is not None
-        polled = client.poll(POLL_RECORDS_MAX, timeout_s)
-        last, now = self._polled_at, self._clock()
-        self._polled_at = now
+        polled = self._spending.poll(client.poll, POLL_RECORDS_MAX, timeout_s)
+        last, self._polled_at = self._polled_at, (now := self._clock())
         self.signs.polled(polled, now)
         if polled.groups:
             self._step(events.Fetched(polled.groups))
@@ -272,7 +272,7 @@ class Owner:
     def _take_in(self, timeout_s: float) -> None:
         """Take what is in the inbox, waiting up to `timeout_s` for the first item."""
         self.signs.turned()
-        items = self._inbox.take(timeout_s)
+        items = self._spending.on("idle", self._inbox.take, timeout_s)
         if not items:
             return
         acknowledged = [item.record for item in items if isinstance(item, AckAsked)]
@@ -313,8 +313,8 @@ class Owner:
                 self._performer.rebuild = f"{place} was stuck for {stalled_s:.1f} s ({stall.cause})"
 
     def _step(self, event: events.Event) -> None:
-        for effect in self._engine.step(event, self._clock()):
-            self._performer.perform(effect)
+        for effect in self._spending.on("step", self._engine.step, event, self._clock()):
+            self._spending.on("perform", self._performer.perform, effect)
 
     # Rebalances: called by the client, on this thread, inside poll or close
 
@@ -333,7 +333,7 @@ class Owner:
             # A step that broke half way may have left a position beyond records that nobody handled: no commit.
             self.on_lost(partitions)
             return
-        self.signs.leaving()
+        self.signs.leaving("revoked")
         self._beginnings.discard(partitions)
         budget_s = self._drain_budget_s()
         self._step(events.RevokeBegan(partitions))
@@ -349,7 +349,7 @@ class Owner:
 
     def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
         """They are somebody else's: no commit, results are stale."""
-        self.signs.leaving()
+        self.signs.leaving("lost")
         self._beginnings.discard(partitions)
         self._step(events.Lost(partitions))
         self.signs.left()

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from headrace._core.engine import Engine
+    from headrace._runtime.rebalances import RebalanceSnapshot
+    from headrace._runtime.vitals import VitalSigns
     from headrace.ports import Executor
 
 PUBLISH_S = 0.25
@@ -20,31 +22,45 @@ PUBLISH_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
+class OwnerSnapshot:
+    """The owner thread of one connection: what it spent its time on, in seconds by activity, and its rebalances.
+
+    statistics: librdkafka's own, as the JSON that it told last; empty unless `statistics.interval.ms` is set.
+    """
+
+    loop_s: tuple[tuple[str, float], ...] = ()
+    rebalances: tuple[RebalanceSnapshot, ...] = ()
+    statistics: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """An app at one moment. `as_of` is on the monotonic clock; `sequence` rises with each snapshot.
 
-    state: see the table of states. engine: partitions, counters, subscriptions and commits of the connection.
+    state: see the table of states. engine: partitions, counters, subscriptions and commits of the connection. owner: of
+    the thread that owns it.
     """
 
     as_of: float = 0.0
     sequence: int = 0
     state: str = AppState.NEW.value
     engine: EngineSnapshot = field(default_factory=EngineSnapshot)
+    owner: OwnerSnapshot = field(default_factory=OwnerSnapshot)
 
 
 class Publisher:
     """The latest snapshot, and the vital signs beside it. Owner thread publishes; anyone reads `latest` and `vitals`."""
 
-    __slots__ = ("_clock", "_engine", "_executors", "_read_vitals", "latest", "vitals")
+    __slots__ = ("_clock", "_engine", "_executors", "_signs", "latest", "vitals")
 
     def __init__(
         self,
         engine: Engine,
         executors: Sequence[Executor],
         clock: Callable[[], float],
-        read_vitals: Callable[[float], Vitals],
+        signs: VitalSigns,
     ) -> None:
-        self._read_vitals = read_vitals
+        self._signs = signs
         self._engine = engine
         self._executors = executors
         self._clock = clock
@@ -57,6 +73,7 @@ class Publisher:
         now = self._clock()
         if not force and now - self.latest.as_of < PUBLISH_S:
             return
-        self.vitals = self._read_vitals(now)
+        self.vitals = self._signs.read(now)
         busy = [executor.busy_workers() for executor in self._executors]
-        self.latest = Snapshot(now, self.latest.sequence + 1, state.value, self._engine.snapshot(busy, now))
+        engine, owner = self._engine.snapshot(busy, now), self._signs.told()
+        self.latest = Snapshot(now, self.latest.sequence + 1, state.value, engine, owner)

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 from headrace._core.health import STORM_REBALANCES, Facts, Limits, Vitals, judge
 from headrace._core.states import AppState
+from headrace._runtime.rebalances import Rebalances
+from headrace._runtime.snapshots import OwnerSnapshot
+from headrace._runtime.spending import Spending
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     from headrace._core.stalls import Stall
     from headrace._runtime.beginnings import Beginnings
     from headrace._runtime.owner import Owner
+    from headrace._runtime.rebalances import Cause
     from headrace.config import Commit, Timeouts
     from headrace.ports import Polled
 
@@ -44,9 +48,12 @@ class VitalSigns:
         "_rebuild",
         "_rebuilds",
         "_starts_since",
+        "_statistics",
         "brokers_away_since",
         "hung",
         "loop_silent_since",
+        "rebalanced",
+        "spending",
         "stalls",
         "turned_at",
     )
@@ -76,6 +83,9 @@ class VitalSigns:
         self._starts_since: float | None = None
         self._dirty_since: float | None = None
         self._confirmed = 0
+        self._statistics = ""
+        self.spending = Spending(clock)
+        self.rebalanced = Rebalances()
 
     def turned(self) -> None:
         """The loop came by again."""
@@ -88,12 +98,15 @@ class VitalSigns:
         self._polled_at = self._clock()
         if self._follows_revokes:
             self._rebalance_since = self._polled_at
+            self.rebalanced.began("joined", self._polled_at)
 
     def rebuilding(self, reason: str, count: int) -> None:
         """The connection is closed, to be made anew."""
         self._rebuild = (reason, self._clock())
         self._rebuilds = count
         self._rebalance_since = None
+        self.rebalanced.dropped()
+        self._statistics = ""
         self.brokers_away_since = None
 
     def assigned(self) -> None:
@@ -101,25 +114,34 @@ class VitalSigns:
         self._joined = True
         self._rebalance_since = None
         self.brokers_away_since = None
-        self._rebalances.append(self._clock())
+        self._count_rebalance()
 
-    def leaving(self) -> None:
+    def leaving(self, cause: Cause) -> None:
         """A revoke or a loss began."""
+        now = self._clock()
         if self._rebalance_since is None:
-            self._rebalance_since = self._clock()
+            self._rebalance_since = now
+        self.rebalanced.began(cause, now)
         self.brokers_away_since = None
 
     def left(self) -> None:
         """It is over; in a classic group the rebalance is not."""
         if not self._follows_revokes:
             self._rebalance_since = None
-            self._rebalances.append(self._clock())
+            self._count_rebalance()
+
+    def _count_rebalance(self) -> None:
+        now = self._clock()
+        self._rebalances.append(now)
+        self.rebalanced.ended(now)
 
     def polled(self, polled: Polled, now: float) -> None:
         """What a poll brought."""
         self._polled_at = now
         if polled.count:
             self.brokers_away_since = None
+        if polled.statistics is not None:
+            self._statistics = polled.statistics
         for fault in polled.faults:
             if fault.code == BROKERS_DOWN and self.brokers_away_since is None:
                 self.brokers_away_since = now
@@ -127,6 +149,10 @@ class VitalSigns:
     def poll_age_s(self, now: float) -> float | None:
         """How long ago Kafka was polled."""
         return None if self._polled_at is None else now - self._polled_at
+
+    def told(self) -> OwnerSnapshot:
+        """What the owner's metrics are made of."""
+        return OwnerSnapshot(self.spending.totals(), self.rebalanced.snapshot(), self._statistics)
 
     def read(self, now: float) -> Vitals:
         """All of it, as one value."""

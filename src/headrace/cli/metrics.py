@@ -23,6 +23,8 @@ EXAMPLES = {
     "reporter": "console",
     "le": "0.1",
     "error": "ValueError",
+    "activity": "poll",
+    "cause": "revoked",
 }
 
 

@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from headrace._core.board import FAILURE_KINDS_MAX
 from headrace._core.durations import BOUNDS_S
 from headrace._core.health import REASONS
+from headrace._runtime.rebalances import CAUSES
+from headrace._runtime.spending import ACTIVITIES
 from headrace.observe.metrics import OUR_PREFIX, Metric, Value, given
+from headrace.observe.statistics import NOT_TOLD, ClientStatistics, brokers_up, disconnects, round_trip_s
 from headrace.observe.views import PartitionView, TopicView, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headrace._core.snapshot import FailureSnapshot, PartitionSnapshot, SubscriptionSnapshot
+    from headrace._runtime.rebalances import RebalanceSnapshot
     from headrace.observe.metrics import Kind
     from headrace.observe.states import ReporterState
 
@@ -68,6 +72,18 @@ PARTITION: Scope[PartitionView] = Scope(
 SUBSCRIPTION: Scope[SubscriptionSnapshot] = Scope(
     "Per subscription", "subscription_", ("subscription",), "subscriptions of the app"
 )
+LOOP: Scope[tuple[str, float]] = Scope(
+    "The owner loop, by activity", "loop_", ("activity",), f"{len(ACTIVITIES)} activities"
+)
+REBALANCE: Scope[RebalanceSnapshot] = Scope(
+    "Rebalances, by how they began", "", ("cause",), f"{len(CAUSES)} causes"
+)
+CLIENT: Scope[ClientStatistics] = Scope(
+    "librdkafka's own statistics: there once `statistics.interval.ms` is set", "client_", (), "1"
+)
+PREFETCH: Scope[tuple[ClientStatistics, PartitionView]] = Scope(
+    "librdkafka's own statistics, per partition", "client_", ("topic", "partition"), "partitions assigned"
+)
 FAILURE: Scope[FailureSnapshot] = Scope(
     "Per subscription and error",
     "subscription_",
@@ -116,6 +132,18 @@ def _within(place: tuple[SubscriptionSnapshot, float]) -> Value:
     return durations.count if bound_s == INFINITE else durations.within(bound_s)
 
 
+def _connections(view: View) -> Value:
+    return int(view.snapshot.state in {"running", "draining", "committing", "closing"})
+
+
+def _prefetched(index: int) -> Callable[[tuple[ClientStatistics, PartitionView]], Value]:
+    def read(place: tuple[ClientStatistics, PartitionView]) -> Value:
+        found = place[0].prefetched(place[1].part.topic, place[1].part.partition)
+        return NOT_TOLD if found is None else found[index]
+
+    return read
+
+
 def _reason_count(place: tuple[View, str]) -> Value:
     view, name = place
     return sum(reason.name == name for reason in view.health.reasons)
@@ -132,6 +160,7 @@ _OF_APP: tuple[Definition[View], ...] = (
     APP.define("uncommitted_age_seconds", "seconds", "how long finished work has been uncommitted", lambda v: given(v.health.uncommitted_age_s, "nothing is uncommitted")),
     APP.define("oldest_unfinished_age_seconds", "seconds", "since the oldest unfinished record was delivered", lambda v: given(v.health.oldest_age_s, NOTHING_UNFINISHED)),
     APP.define("offsets_age_seconds", "seconds", "since the broker was last asked for offsets; what hangs on them (lag, records, start, end, last stable and committed offset) is of then", lambda v: given(v.offsets_age_s(), NOT_YET)),
+    APP.define("connections", "connections", "connections to the group: 0 while it is made, or made anew", _connections),
     APP.define("rebuilds_total", "times", "times the connection was made anew", lambda v: v.health.rebuilds, "counter"),
     _counter("records_fetched", "records", "fetched", "taken in"),
     _counter("records_finished", "records", "finished", "finished for good"),
@@ -159,6 +188,32 @@ _OF_APP: tuple[Definition[View], ...] = (
 
 _OF_REASONS: tuple[Definition[tuple[View, str]], ...] = (
     REASON.define("reasons", "reasons", "how often this reason stands in `app.health()` now; 0 when it does not", _reason_count),
+)  # fmt: skip
+
+_OF_LOOP: tuple[Definition[tuple[str, float]], ...] = (
+    LOOP.define("seconds_total", "seconds", "what the owner thread spent on it: `poll` in the client without waiting, `step` deciding, `perform` doing what was decided, `idle` waiting for records or results, `rest` on all else", lambda spent: spent[1], "counter"),
+)  # fmt: skip
+
+_OF_REBALANCES: tuple[Definition[RebalanceSnapshot], ...] = (
+    REBALANCE.define("rebalances_total", "rebalances", "rebalances that ended. `joined`: this member came; `revoked`, `lost`: its partitions went first; `assigned`: partitions only came. With KIP-848 a join counts as `assigned`", lambda r: r.count, "counter"),
+    REBALANCE.define("rebalance_seconds_total", "seconds", "how long they took, from the first callback to the last; of those that only brought partitions nobody tells", lambda r: given(r.total_s, "nobody tells when it began"), "counter"),
+)  # fmt: skip
+
+_OF_CLIENT: tuple[Definition[ClientStatistics], ...] = (
+    CLIENT.define("brokers_up", "brokers", "brokers that it is connected to", brokers_up),
+    CLIENT.define("disconnects_total", "times", "connections to brokers that ended", disconnects, "counter"),
+    CLIENT.define("round_trip_seconds", "seconds", "time from request to answer, 99th percentile, of the slowest broker; fetches that wait for records included", round_trip_s),
+    CLIENT.define("queued_operations", "operations", "callbacks and batches that wait for a poll", lambda s: s.number("replyq")),
+    CLIENT.define("requests_total", "requests", "requests sent", lambda s: s.number("tx"), "counter"),
+    CLIENT.define("sent_bytes_total", "bytes", "bytes sent", lambda s: s.number("tx_bytes"), "counter"),
+    CLIENT.define("received_bytes_total", "bytes", "bytes received", lambda s: s.number("rx_bytes"), "counter"),
+    CLIENT.define("received_records_total", "records", "records received, also those that were not polled", lambda s: s.number("rxmsgs"), "counter"),
+    CLIENT.define("rebalances_total", "rebalances", "rebalances as librdkafka counts them", lambda s: s.number("cgrp", "rebalance_cnt"), "counter"),
+)  # fmt: skip
+
+_OF_PREFETCH: tuple[Definition[tuple[ClientStatistics, PartitionView]], ...] = (
+    PREFETCH.define("prefetched_records", "records", "fetched and not polled yet", _prefetched(0)),
+    PREFETCH.define("prefetched_bytes", "bytes", "bytes of these", _prefetched(1)),
 )  # fmt: skip
 
 _OF_TOPICS: tuple[Definition[TopicView], ...] = (
@@ -239,12 +294,16 @@ class Catalogue:
 
     app: tuple[Definition[View], ...] = _OF_APP
     reasons: tuple[Definition[tuple[View, str]], ...] = _OF_REASONS
+    loop: tuple[Definition[tuple[str, float]], ...] = _OF_LOOP
+    rebalances: tuple[Definition[RebalanceSnapshot], ...] = _OF_REBALANCES
     topics: tuple[Definition[TopicView], ...] = _OF_TOPICS
     partitions: tuple[Definition[PartitionView], ...] = _OF_PARTITIONS
     subscriptions: tuple[Definition[SubscriptionSnapshot], ...] = _OF_SUBSCRIPTIONS
     durations: tuple[Definition[SubscriptionSnapshot], ...] = _OF_DURATIONS
     buckets: tuple[Definition[tuple[SubscriptionSnapshot, float]], ...] = _OF_BUCKETS
     failures: tuple[Definition[FailureSnapshot], ...] = _OF_FAILURES
+    client: tuple[Definition[ClientStatistics], ...] = _OF_CLIENT
+    prefetch: tuple[Definition[tuple[ClientStatistics, PartitionView]], ...] = _OF_PREFETCH
     reporters: tuple[Definition[ReporterState], ...] = _OF_REPORTERS
 
     def sections(self) -> tuple[tuple[str, tuple[Metric, ...]], ...]:
@@ -252,11 +311,15 @@ class Catalogue:
         return (
             (APP.title, tuple(d.metric for d in self.app)),
             (REASON.title, tuple(d.metric for d in self.reasons)),
+            (LOOP.title, tuple(d.metric for d in self.loop)),
+            (REBALANCE.title, tuple(d.metric for d in self.rebalances)),
             (TOPIC.title, tuple(d.metric for d in self.topics)),
             (PARTITION.title, tuple(d.metric for d in self.partitions)),
             (SUBSCRIPTION.title, tuple(d.metric for d in (*self.subscriptions, *self.durations))),
             (BUCKET.title, tuple(d.metric for d in self.buckets)),
             (FAILURE.title, tuple(d.metric for d in self.failures)),
+            (CLIENT.title, tuple(d.metric for d in self.client)),
+            (PREFETCH.title, tuple(d.metric for d in self.prefetch)),
             (REPORTER.title, tuple(d.metric for d in self.reporters)),
         )
 

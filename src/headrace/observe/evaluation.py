@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, TypeVar
 from headrace._core.health import REASONS
 from headrace.observe.catalogue import CATALOGUE, INFINITE
 from headrace.observe.metrics import Sample, Unknown, given
+from headrace.observe.statistics import ClientStatistics
 from headrace.observe.views import topics_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from headrace._core.snapshot import EngineSnapshot
+    from headrace._runtime.snapshots import OwnerSnapshot
     from headrace.observe.catalogue import Definition
     from headrace.observe.metrics import Gauge, Metric, Value
-    from headrace.observe.views import View
+    from headrace.observe.views import PartitionView, View
 
     Keeps = Callable[[Metric, tuple[str, ...]], bool]
 
@@ -34,25 +37,45 @@ def _samples(view: View, gauges: Sequence[Gauge], keeps: Keeps) -> Iterator[Samp
     yield from _of(CATALOGUE.app, view, (), keeps)
     for reason in REASONS:
         yield from _of(CATALOGUE.reasons, (view, reason.name), (reason.name,), keeps)
+    yield from _of_owner(view.snapshot.owner, keeps)
     partitions = view.partitions()
     for topic in topics_of(partitions):
         yield from _of(CATALOGUE.topics, topic, (topic.topic,), keeps)
     for part in partitions:
-        yield from _of(CATALOGUE.partitions, part, (part.part.topic, str(part.part.partition)), keeps)
-    for subscription in view.snapshot.engine.subscriptions:
-        yield from _of(CATALOGUE.subscriptions, subscription, (subscription.name,), keeps)
-        yield from _of(CATALOGUE.durations, subscription, (subscription.name,), keeps)
-        for bound_s in (*subscription.durations.bounds_s, INFINITE):
-            labels = (subscription.name, "+Inf" if bound_s == INFINITE else f"{bound_s:g}")
-            yield from _of(CATALOGUE.buckets, (subscription, bound_s), labels, keeps)
-    for failure in view.snapshot.engine.failures:
-        yield from _of(CATALOGUE.failures, failure, (failure.subscription, failure.error), keeps)
+        yield from _of(CATALOGUE.partitions, part, _place(part), keeps)
+    yield from _of_work(view.snapshot.engine, keeps)
+    if statistics := ClientStatistics(view.snapshot.owner.statistics):
+        yield from _of(CATALOGUE.client, statistics, (), keeps)
+        for part in partitions:
+            yield from _of(CATALOGUE.prefetch, (statistics, part), _place(part), keeps)
     for reporter in view.reporters:
         yield from _of(CATALOGUE.reporters, reporter, (reporter.name,), keeps)
     for gauge in gauges:
         metric = gauge.metric()
         if keeps(metric, ()):
             yield Sample(metric, (), _value(lambda gauge: given(gauge.read(), "it gave no value"), gauge))
+
+
+def _of_owner(owner: OwnerSnapshot, keeps: Keeps) -> Iterator[Sample]:
+    for activity, spent_s in owner.loop_s:
+        yield from _of(CATALOGUE.loop, (activity, spent_s), (activity,), keeps)
+    for rebalances in owner.rebalances:
+        yield from _of(CATALOGUE.rebalances, rebalances, (rebalances.cause,), keeps)
+
+
+def _of_work(engine: EngineSnapshot, keeps: Keeps) -> Iterator[Sample]:
+    for subscription in engine.subscriptions:
+        yield from _of(CATALOGUE.subscriptions, subscription, (subscription.name,), keeps)
+        yield from _of(CATALOGUE.durations, subscription, (subscription.name,), keeps)
+        for bound_s in (*subscription.durations.bounds_s, INFINITE):
+            labels = (subscription.name, "+Inf" if bound_s == INFINITE else f"{bound_s:g}")
+            yield from _of(CATALOGUE.buckets, (subscription, bound_s), labels, keeps)
+    for failure in engine.failures:
+        yield from _of(CATALOGUE.failures, failure, (failure.subscription, failure.error), keeps)
+
+
+def _place(part: PartitionView) -> tuple[str, str]:
+    return (part.part.topic, str(part.part.partition))
 
 
 def _of(
