@@ -20,6 +20,8 @@ from headrace.cli.connection import (
 from headrace.cli.debugging import Debug
 from headrace.cli.exits import Exit, Unusable
 from headrace.cli.export.files import whole
+from headrace.cli.export.folder import By
+from headrace.cli.export.folders import PART_RECORDS, FolderExport, tell_losses
 from headrace.cli.export.meter import Meter, summary
 from headrace.cli.export.moments import moment
 from headrace.cli.export.writers import Decode, Format, format_of, write_csv, write_jsonl, write_parquet
@@ -40,50 +42,75 @@ class OnDataLoss(Enum):
     REPORT = "report"
 
 
+Topics = Annotated[list[str], typer.Argument(metavar="TOPIC...", show_default=False)]
+Since = Annotated[
+    str | None,
+    typer.Option("--since", metavar="MOMENT", help="Begin so long ago (1h30m), at a moment, or earliest."),
+]
+Until = Annotated[
+    str, typer.Option("--until", metavar="MOMENT", help="End so long ago, at a moment, or now.")
+]
+LastN = Annotated[
+    int | None,
+    typer.Option("--last", min=1, help="Begin so many offsets before the end of each partition."),
+]
+Group = Annotated[
+    str | None, typer.Option("--committed", metavar="GROUP", help="Begin where this group would go on.")
+]
 Target = Annotated[
     str,
-    typer.Option("--to", metavar="FILE", help="A name in .parquet, .csv or .jsonl; - for lines of JSON."),
+    typer.Option(
+        "--to",
+        metavar="FILE",
+        help="A name in .parquet, .csv or .jsonl; - for lines of JSON; a folder with --by.",
+    ),
 ]
-
+FolderBy = Annotated[
+    By | None,
+    typer.Option("--by", help="Parquet in folders: one for each partition, or for each hour in UTC."),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume", help="With --by: go on with an export that was interrupted, if there is one."),
+]
+PartRecords = Annotated[
+    int,
+    typer.Option(
+        "--part-records", min=1, max=1_000_000_000, help="With --by: offsets that files have at most."
+    ),
+]
 Decoding = Annotated[
     Decode | None, typer.Option("--decode", help="Keys and values are text; or keys text, values JSON.")
 ]
+Columns = Annotated[
+    str | None, typer.Option("--columns", metavar="NAME,...", help="For Parquet: only these columns.")
+]
+Uncommitted = Annotated[
+    bool, typer.Option("--uncommitted", help="Records of open and aborted transactions, too.")
+]
+DataLoss = Annotated[
+    OnDataLoss, typer.Option("--on-data-loss", help="Offsets that are gone end the read, or are reported.")
+]
+Parallelism = Annotated[int | None, typer.Option("--parallelism", min=1, max=256, help="Threads.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors and losses.")]
 
 
 def read(
-    topics: Annotated[list[str], typer.Argument(metavar="TOPIC...", show_default=False)],
-    since: Annotated[
-        str | None,
-        typer.Option(
-            "--since", metavar="MOMENT", help="Begin so long ago (1h30m), at a moment, or earliest."
-        ),
-    ] = None,
-    until: Annotated[
-        str, typer.Option("--until", metavar="MOMENT", help="End so long ago, at a moment, or now.")
-    ] = "now",
-    last: Annotated[
-        int | None,
-        typer.Option("--last", min=1, help="Begin so many offsets before the end of each partition."),
-    ] = None,
-    group: Annotated[
-        str | None, typer.Option("--committed", metavar="GROUP", help="Begin where this group would go on.")
-    ] = None,
+    topics: Topics,
+    since: Since = None,
+    until: Until = "now",
+    last: LastN = None,
+    group: Group = None,
     to: Target = "-",
+    by: FolderBy = None,
+    resume: Resume = False,
+    part_records: PartRecords = PART_RECORDS,
     decode: Decoding = None,
-    columns: Annotated[
-        str | None, typer.Option("--columns", metavar="NAME,...", help="For Parquet: only these columns.")
-    ] = None,
-    uncommitted: Annotated[
-        bool, typer.Option("--uncommitted", help="Records of open and aborted transactions, too.")
-    ] = False,
-    on_data_loss: Annotated[
-        OnDataLoss,
-        typer.Option("--on-data-loss", help="Offsets that are gone end the read, or are reported."),
-    ] = OnDataLoss.ERROR,
-    parallelism: Annotated[int | None, typer.Option("--parallelism", min=1, max=256, help="Threads.")] = None,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors and losses.")
-    ] = False,
+    columns: Columns = None,
+    uncommitted: Uncommitted = False,
+    on_data_loss: DataLoss = OnDataLoss.ERROR,
+    parallelism: Parallelism = None,
+    quiet: Quiet = False,
     bootstrap_servers: Bootstrap = DEFAULT_BOOTSTRAP,
     librdkafka: Librdkafka = None,
     timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
@@ -94,26 +121,37 @@ def read(
     The file appears when it is whole; Ctrl-C leaves none. Parquet needs the extra headrace[arrow].
     """
     target = None if to == "-" else Path(to)
-    kind = format_of(target)
+    kind = Format.PARQUET if by is not None else format_of(target)
     if columns is not None and kind is not Format.PARQUET:
         raise Unusable("--columns is for Parquet; the others have all fields")
+    if by is None and resume:
+        raise Unusable("--resume is for exports into a folder: say --by partition or --by hour as well")
+    names: list[Any] | None = None if columns is None else [name.strip() for name in columns.split(",")]
     # A line that is drawn over itself must not meet records on the same terminal.
     meter = Meter(live=not quiet and sys.stderr.isatty() and not (target is None and sys.stdout.isatty()))
+    settings: dict[str, Any] = {
+        "bootstrap_servers": bootstrap_servers,
+        "isolation": "read_uncommitted" if uncommitted else "read_committed",
+        "timeout_s": timeout_s,
+        "librdkafka": parse_settings(librdkafka or []),
+    }
+    bounds: dict[str, Any] = {"start": _start(since, last, group), "end": moment(until, "--until")}
+    how: dict[str, Any] = {
+        "on_data_loss": on_data_loss.value,
+        "parallelism": parallelism,
+        "progress": meter.show,
+    }
+    if by is not None:
+        if target is None:
+            raise Unusable("--by needs a folder: --to FOLDER")
+        moments = {"--since": since, "--until": until, "--last": last, "--committed": group}
+        asked = {"topics": sorted(topics), **moments, "--by": by.value}
+        asked |= {"--decode": decode and decode.value, "--columns": names, "--uncommitted": uncommitted}
+        export = FolderExport(target, by, decode, names, resume, part_records, asked)
+        return export.run(topics, settings, bounds, how, meter, quiet=quiet)
     resolve: Callable[..., Any] = interruptible(begin)  # which shape comes is known when it runs
-    reading = resolve(
-        topics,
-        bootstrap_servers=bootstrap_servers,
-        start=_start(since, last, group),
-        end=moment(until, "--until"),
-        as_="batches" if kind is Format.PARQUET else "records",
-        columns=None if columns is None else [name.strip() for name in columns.split(",")],
-        isolation="read_uncommitted" if uncommitted else "read_committed",
-        on_data_loss=on_data_loss.value,
-        parallelism=parallelism,
-        progress=meter.show,
-        timeout_s=timeout_s,
-        librdkafka=parse_settings(librdkafka or []),
-    )
+    shape = "batches" if kind is Format.PARQUET else "records"
+    reading = resolve(topics, as_=shape, columns=names, **bounds, **settings, **how)
     _export(reading, target, kind, decode, meter)
     if not quiet:
         typer.echo(summary(reading.progress()), err=True)
@@ -127,9 +165,7 @@ def _export(reading: Any, target: Path | None, kind: Format, decode: Decode | No
             write(reading, file, decode)
     finally:
         meter.clear()
-    for loss in reading.losses:
-        place = f"{loss.topic}[{loss.partition}]"
-        typer.echo(f"lost: {place} offsets {loss.start} to {loss.end} ({loss.offsets})", err=True)
+    tell_losses(reading.losses)
 
 
 def _start(since: str | None, last: int | None, group: str | None) -> Bound:

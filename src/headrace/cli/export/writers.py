@@ -90,15 +90,11 @@ def write_csv(records: Iterable[StoredRecord], file: IO[bytes], decode: Decode |
 def write_parquet(batches: Batches, file: IO[bytes], decode: Decode | None) -> None:
     """Columns as `headrace.read` gives them. Decoded, key and value are strings; JSON must be JSON and stays a string."""
     pa, parquet = arrow("Parquet"), importlib.import_module("pyarrow.parquet")
-    schema = batches.schema
-    if decode is not None:
-        for name in {"key", "value"} & set(schema.names):
-            at = schema.get_field_index(name)
-            schema = schema.set(at, schema.field(at).with_type(pa.string()))
+    schema = decoded_schema(pa, batches.schema, decode)
     with parquet.ParquetWriter(file, schema, compression="zstd") as writer:
         held: list[Any] = []
         for batch in batches:
-            held.append(batch if decode is None else _decoded(pa, batch, schema, decode))
+            held.append(batch if decode is None else decoded(pa, batch, schema, decode))
             if sum(some.nbytes for some in held) >= ROW_GROUP_BYTES:
                 writer.write_table(pa.Table.from_batches(held, schema))
                 held.clear()
@@ -106,7 +102,17 @@ def write_parquet(batches: Batches, file: IO[bytes], decode: Decode | None) -> N
             writer.write_table(pa.Table.from_batches(held, schema))
 
 
-def _decoded(pa: Any, batch: Any, schema: Any, decode: Decode) -> Any:
+def decoded_schema(pa: Any, schema: Any, decode: Decode | None) -> Any:
+    """The schema of what `decoded` makes: key and value are strings."""
+    if decode is not None:
+        for name in {"key", "value"} & set(schema.names):
+            at = schema.get_field_index(name)
+            schema = schema.set(at, schema.field(at).with_type(pa.string()))
+    return schema
+
+
+def decoded(pa: Any, batch: Any, schema: Any, decode: Decode) -> Any:
+    """A batch with texts. Raises `Failed`, which names the record that is none."""
     columns: list[Any] = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if name not in {"key", "value"}:
