@@ -31,6 +31,8 @@ MEANINGS: Mapping[Enum, str] = {
     AppState.NEW: "made, not started: no thread runs, nothing was connected.",
     AppState.STARTING: "looks for a broker, sees that the topics exist, joins the group.",
     AppState.RUNNING: "consumes. Rebalances and paused partitions are part of this, not states of their own.",
+    AppState.QUIETING: "still a member of the group, starts nothing new; what runs ends, what is finished is committed.",
+    AppState.QUIET: "still a member of the group: nothing runs, nothing is started or taken in, until told otherwise.",
     AppState.REBUILDING: "the group keeps refusing the connection: it was closed, a new one is being made.",
     AppState.DRAINING: "stops: takes in nothing, lets running handlers end, within the budget.",
     AppState.COMMITTING: "sends the last commit and waits until it is confirmed, within the budget.",

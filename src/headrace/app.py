@@ -9,7 +9,6 @@ import asyncio
 import logging
 import os
 import random
-import signal
 import threading
 from dataclasses import replace
 from functools import partial
@@ -19,7 +18,7 @@ from headrace._client.settings import ConnectionSettings, checked_librdkafka
 from headrace._runtime.assembly import Assembly
 from headrace._runtime.completion import Completion
 from headrace._runtime.handlers import check_handler, name_of, resolve_kind, with_timeout_checked
-from headrace._runtime.process import own_process, refuse_while_loading
+from headrace._runtime.process import ended_by_signals, own_process, refuse_while_loading
 from headrace._runtime.settings import AppSettings
 from headrace.config import (
     Batching,
@@ -39,7 +38,7 @@ from headrace.subscriptions import SubscriptionSettings
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
-    from types import FrameType, TracebackType
+    from types import TracebackType
 
     from headrace._core.assignments import Assignments
     from headrace._core.health import Health
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from headrace.records import Record
 
 F = TypeVar("F", bound="Callable[..., Any]")
+ENDS = ("earliest", "latest")
 
 
 class App:
@@ -255,17 +255,9 @@ class App:
                 "run()", "not on the main thread", "use start() and wait() there: signals cannot be heard"
             )
         own_process()
-
-        def on_signal(_number: int, _frame: FrameType | None) -> None:
-            self.request_stop(hard=self._assembly.stop_requested())
-
-        before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with ended_by_signals(lambda: self.request_stop(hard=self._assembly.stop_requested())):
             self.start()
             self.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def start(self) -> None:
         """Connect, join the group, begin to consume. Returns when joined; blocks up to `Timeouts.connect_s`.
@@ -353,9 +345,11 @@ class App:
 
     def seek(self, topic: str, partition: int, to: int | Literal["earliest", "latest"] | datetime) -> None:
         """Continue one of our partitions at an offset, an end, or the first record at or after a moment; commits that place."""
-        if isinstance(to, bool) or (isinstance(to, int) and to < 0):
-            raise ConfigError("seek", to, "an offset of at least 0, 'earliest', 'latest' or a datetime")
-        if isinstance(to, str) and to not in ("earliest", "latest"):
+        if (
+            isinstance(to, bool)
+            or (isinstance(to, int) and to < 0)
+            or (isinstance(to, str) and to not in ENDS)
+        ):
             raise ConfigError("seek", to, "an offset of at least 0, 'earliest', 'latest' or a datetime")
         self._assembly.seek((topic, partition), to)
 
@@ -368,6 +362,17 @@ class App:
         """Undo `pause`."""
         require_partitions("resume", partitions)
         self._assembly.resume(partitions)
+
+    def quiet(self) -> None:
+        """Stay in the group and take nothing new: what runs ends and is committed, what waits is kept; `state` tells when.
+
+        Partitions that come are kept quiet too. Ends with `unquiet`, or with a stop. Returns at once.
+        """
+        self._assembly.quiet(on=True)
+
+    def unquiet(self) -> None:
+        """Undo `quiet`: go on with what waits, and take in again."""
+        self._assembly.quiet(on=False)
 
     def assignments(self) -> Assignments:
         """What is held now: an immutable value, swapped whole inside the rebalance; costs nothing to call."""

@@ -88,6 +88,7 @@ class Board:
         "lanes",
         "opened",
         "parking",
+        "quiet",
         "routing",
         "squeezed",
         "stopping",
@@ -126,6 +127,8 @@ class Board:
         self.epoch = 0
         self.user_paused: set[TopicPartition] = set()
         self.stopping = False
+        # Whether nothing is to be taken in or started until the user says so; holds for partitions that come, too.
+        self.quiet = False
         # Partitions paused for the bytes of all of them together.
         self.squeezed: dict[Tenure, None] = {}
         # (topic, partition, epoch) of tenures that this step opened and closed, and why it closed them.

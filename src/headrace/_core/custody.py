@@ -20,7 +20,7 @@ from headrace._core.lanes import DONE, Lanes
 from headrace._core.ledger import Ledger
 from headrace._core.offset_map import Replay, decode
 from headrace._core.states import Phase, PhaseTrigger
-from headrace._core.tenure import PAUSED_BY_STOP, PAUSED_BY_USER, Tenure
+from headrace._core.tenure import PAUSED_BY_QUIET, PAUSED_BY_STOP, PAUSED_BY_USER, Tenure
 from headrace.records import Record
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ class Custody:
                 board.commits.hurry(now)
             if key in board.user_paused:
                 board.pause(tenure, PAUSED_BY_USER)
+            if board.quiet:
+                board.pause(tenure, PAUSED_BY_QUIET)
             board.counters.assigned += 1
             board.tell(
                 notices.PartitionAssigned(
@@ -159,8 +161,8 @@ class Custody:
         fresh.confirmed = confirmed if confirmed is not None and confirmed <= event.offset else None
         board.counters.seeks += 1
         board.effects.append(Seek(event.topic, event.partition, event.offset))
-        if paused & PAUSED_BY_USER:
-            board.pause(fresh, PAUSED_BY_USER)
+        if kept := paused & (PAUSED_BY_USER | PAUSED_BY_QUIET):
+            board.pause(fresh, kept)
         elif paused:  # By flow: the fresh tenure holds nothing.
             fresh.paused = paused
             board.unpause(fresh, paused)
@@ -194,6 +196,23 @@ class Custody:
             tenure = self._board.tenures.get(key)
             if tenure is not None:
                 self._board.unpause(tenure, PAUSED_BY_USER)
+
+    def quiet_asked(self) -> None:
+        """Nothing new: no intake, unstarted records back, where they wait; running handlers go on, and so do commits."""
+        board = self._board
+        board.quiet = True
+        tenures = [tenure for tenure in board.tenures.values() if tenure.phase is Phase.ACTIVE]
+        for tenure in tenures:
+            board.pause(tenure, PAUSED_BY_QUIET)
+        self._recall(tenures)
+
+    def quiet_ended(self, now: float) -> None:
+        """Go on with what waits, and take in again."""
+        board = self._board
+        board.quiet = False
+        for tenure in board.tenures.values():
+            board.unpause(tenure, PAUSED_BY_QUIET)
+            board.workloads[tenure.subscription].enqueue(tenure, now)
 
     def positions_read(self, positions: Sequence[tuple[str, int, int]]) -> None:
         """Trailing transaction markers moved the client's position beyond the last record."""

@@ -108,6 +108,11 @@ class Engine:
             return all(tenure.drained for tenure in tenures.values())
         return all(tenures[key].drained for key in partitions if key in tenures)
 
+    @property
+    def quiet(self) -> bool:
+        """Whether it was told to take in and start nothing."""
+        return self._board.quiet
+
     def settled(self) -> bool:
         """Whether everything finished is committed and confirmed."""
         return not self._board.commits.unanswered and not any(map(is_dirty, self._board.tenures.values()))
@@ -212,6 +217,10 @@ class Engine:
                 custody.pause_asked(partitions)
             case events.ResumeAsked(partitions):
                 custody.resume_asked(partitions)
+            case events.QuietAsked():
+                custody.quiet_asked()
+            case events.QuietEnded():
+                custody.quiet_ended(now)
             case events.SeekAsked():
                 custody.sought(event, now)
             case events.StopBegan():

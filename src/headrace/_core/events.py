@@ -161,6 +161,16 @@ class ResumeAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class QuietAsked:
+    """Take nothing in and start nothing, of any partition, until `QuietEnded`; what runs ends, and is committed."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuietEnded:
+    """Go on."""
+
+
+@dataclass(frozen=True, slots=True)
 class SeekAsked:
     """The user, or an offset that no longer exists, moves a partition to `offset`; the target is committed."""
 
@@ -192,6 +202,8 @@ Event = (
     | PositionsRead
     | PauseAsked
     | ResumeAsked
+    | QuietAsked
+    | QuietEnded
     | SeekAsked
     | StopBegan
 )

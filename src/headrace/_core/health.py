@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from headrace._core.states import AppState
+from headrace._core.states import JOINED, AppState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -361,7 +361,7 @@ def _verdict(state: AppState, reasons: tuple[Reason, ...]) -> Verdict:
             return "starting"
         case AppState.DRAINING | AppState.COMMITTING | AppState.CLOSING:
             return "stopping"
-        case AppState.RUNNING | AppState.REBUILDING:
+        case AppState.RUNNING | AppState.QUIETING | AppState.QUIET | AppState.REBUILDING:
             return "degraded" if reasons else "ok"
 
 
@@ -380,7 +380,7 @@ def _reasons(facts: Facts, limits: Limits, now: float) -> Iterator[Reason]:
         yield HookHanging(facts.hook[0], now - facts.hook[1])
     for hung in facts.vitals.hung:
         yield HandlerHanging(hung.topic, hung.partition, hung.offset, now - hung.since, hung.worker)
-    if facts.state not in (AppState.RUNNING, AppState.REBUILDING):
+    if facts.state not in JOINED and facts.state is not AppState.REBUILDING:
         return  # What follows is not expected of an app that starts or stops.
     yield from _of_connection(facts, limits, now)
     yield from _of_partitions(facts, limits, now)

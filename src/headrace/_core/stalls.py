@@ -208,7 +208,8 @@ def standing_of(tenure: Tenure, waits_s: float) -> Standing:
         position=tenure.ledger.position,
         committed=tenure.confirmed,
         finished=tenure.ledger.finished,
-        waiting=tenure.waiting - tenure.dropped,
+        # What a quiet app holds back waits on purpose.
+        waiting=0 if tenure.quiet and not tenure.startable else tenure.waiting - tenure.dropped,
         in_flight=tenure.dispatched,
         parked=tenure.parked,
         settling=tenure.settling,

@@ -19,6 +19,8 @@ class AppState(Enum):
     NEW = "new"
     STARTING = "starting"
     RUNNING = "running"
+    QUIETING = "quieting"
+    QUIET = "quiet"
     REBUILDING = "rebuilding"
     DRAINING = "draining"
     COMMITTING = "committing"
@@ -32,6 +34,9 @@ class AppTrigger(Enum):
 
     START = "start() called"
     SUBSCRIBED = "broker reached, group joined"
+    QUIET = "quiet asked"
+    STILL = "nothing runs, and what is finished is committed"
+    RESUME = "quiet ended"
     STOP = "stop asked"
     FATAL = "fatal error"
     BROKEN = "connection must be rebuilt"
@@ -49,10 +54,25 @@ APP_TRANSITIONS: Mapping[AppState, Mapping[AppTrigger, AppState]] = {
         AppTrigger.FATAL: AppState.CLOSING,
     },
     AppState.RUNNING: {
+        AppTrigger.QUIET: AppState.QUIETING,
         AppTrigger.STOP: AppState.DRAINING,
         AppTrigger.FATAL: AppState.DRAINING,
         AppTrigger.BROKEN: AppState.REBUILDING,
     },
+    AppState.QUIETING: {
+        AppTrigger.STILL: AppState.QUIET,
+        AppTrigger.RESUME: AppState.RUNNING,
+        AppTrigger.STOP: AppState.DRAINING,
+        AppTrigger.FATAL: AppState.DRAINING,
+        AppTrigger.BROKEN: AppState.REBUILDING,
+    },
+    AppState.QUIET: {
+        AppTrigger.RESUME: AppState.RUNNING,
+        AppTrigger.STOP: AppState.DRAINING,
+        AppTrigger.FATAL: AppState.DRAINING,
+        AppTrigger.BROKEN: AppState.REBUILDING,
+    },
+    # Also where it was to be quiet: it comes back as running, and is quiet again in the next turn.
     AppState.REBUILDING: {
         AppTrigger.SUBSCRIBED: AppState.RUNNING,
         AppTrigger.STOP: AppState.DRAINING,
@@ -67,6 +87,10 @@ APP_TRANSITIONS: Mapping[AppState, Mapping[AppTrigger, AppState]] = {
     AppState.STOPPED: {},
     AppState.FAILED: {},
 }
+
+
+JOINED = frozenset({AppState.RUNNING, AppState.QUIETING, AppState.QUIET})
+"""States in which the app is a member of its group and takes what it is assigned."""
 
 
 class Phase(Enum):

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 PAUSED_BY_FLOW = 1
 PAUSED_BY_USER = 2
 PAUSED_BY_STOP = 4
-PAUSE_NAMES = {PAUSED_BY_FLOW: "flow", PAUSED_BY_USER: "user", PAUSED_BY_STOP: "stop"}
+PAUSED_BY_QUIET = 8
+PAUSE_NAMES = {
+    PAUSED_BY_FLOW: "flow",
+    PAUSED_BY_USER: "user",
+    PAUSED_BY_STOP: "stop",
+    PAUSED_BY_QUIET: "quiet",
+}
 
 Reason = Literal[
     "queued_records_max",
@@ -162,8 +168,15 @@ class Tenure:
 
     @property
     def startable(self) -> bool:
-        """Whether its records may be started: while it is active, and where their offsets are committed already, to the end."""
-        return self.phase is Phase.ACTIVE or (self.phase is Phase.DRAINING and self.keeps_position_only)
+        """Whether its records may be started: while active and not quiet; to the end where their offsets are committed."""
+        if self.keeps_position_only:
+            return self.phase is not Phase.CLOSED
+        return self.phase is Phase.ACTIVE and not self.paused & PAUSED_BY_QUIET
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing of it is to be started until the app is told to go on."""
+        return self.paused & PAUSED_BY_QUIET != 0
 
     @property
     def drained(self) -> bool:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from headrace._core.engine import Engine
-from headrace._core.events import DeadLettered, PauseAsked, ResumeAsked
+from headrace._core.events import DeadLettered, PauseAsked, QuietAsked, QuietEnded, ResumeAsked
 from headrace._core.routing import Routing
 from headrace._core.states import AppState
 from headrace._core.tenure import Tenure
@@ -301,6 +301,10 @@ class Assembly:
     def resume(self, partitions: Sequence[TopicPartition]) -> None:
         """Pass a resume on to the owner."""
         self._inbox.put(ResumeAsked(tuple(partitions)))
+
+    def quiet(self, *, on: bool) -> None:
+        """Pass the beginning of quiet, or its end, on to the owner."""
+        self._inbox.put(QuietAsked() if on else QuietEnded())
 
     # The owner thread
 

@@ -20,6 +20,15 @@ CHECK_SLICE_S = 1.0
 """How long a start waits for a broker before it looks whether it should stop."""
 
 
+REBUILD_BACKOFF_S = 1.0
+REBUILD_BACKOFF_MAX_S = 60.0
+
+
+def rebuild_pause_s(rebuilds: int) -> float:
+    """How long to wait before a connection is made anew for the nth time: doubling, with a cap."""
+    return float(min(REBUILD_BACKOFF_S * 2 ** min(rebuilds - 1, 10), REBUILD_BACKOFF_MAX_S))
+
+
 class Connection:
     """The client of one owner. Owner thread only."""
 

@@ -13,9 +13,10 @@ import threading
 from typing import TYPE_CHECKING
 
 from headrace._core import events, notices
-from headrace._core.states import APP_TRANSITIONS, AppState, AppTrigger, advance
+from headrace._core.quiet import quiet_trigger
+from headrace._core.states import APP_TRANSITIONS, JOINED, AppState, AppTrigger, advance
 from headrace._runtime.beginnings import Beginnings
-from headrace._runtime.connection import Connection
+from headrace._runtime.connection import Connection, rebuild_pause_s
 from headrace._runtime.faults import Faults
 from headrace._runtime.inbox import AckAsked, MoveAsked, Wake
 from headrace._runtime.parts import POLL_IDLE_S
@@ -41,12 +42,8 @@ RESULT_WAIT_S = 0.005
 """How long to wait for results while work is in flight, before Kafka is asked for more."""
 PULSE_S = 0.02
 """How often executors are asked for chunks that are stuck behind a slow record."""
-SEEK_WAIT_S = 0.5
-"""How long a seek may wait for a partition that was just assigned: one turn of the client's, which takes milliseconds."""
 HARD_CLOSE_S = 1.0
 """What a hard stop grants for the last commit and for leaving the group: enough for a broker that answers."""
-REBUILD_BACKOFF_S = 1.0
-REBUILD_BACKOFF_MAX_S = 60.0
 
 
 class Owner:
@@ -181,7 +178,7 @@ class Owner:
         if not sound:
             # Nothing drains without the loop. The group is told, so that it need not wait for the session to end.
             deadline = min(deadline, now + self._parts.timeouts.request_s)
-        if self.state in (AppState.RUNNING, AppState.REBUILDING):
+        if self.state in JOINED or self.state is AppState.REBUILDING:
             self._move(AppTrigger.FATAL if self.fatal else AppTrigger.STOP, self._end_reason())
             forced = sound and not self._drain_all(deadline)
             self._move(AppTrigger.DRAINED, "forced" if forced else "drained" if sound else "not drained")
@@ -235,8 +232,7 @@ class Owner:
         self._step(events.Lost(self._engine.partitions()))
         self._connection.close(self._parts.timeouts.request_s)
         self._note_closed()
-        pause_s = min(REBUILD_BACKOFF_S * 2 ** min(self._rebuilds - 1, 10), REBUILD_BACKOFF_MAX_S)
-        until = self._clock() + pause_s
+        until = self._clock() + rebuild_pause_s(self._rebuilds)
         while self._clock() < until and not self.stop_asked.is_set():
             self._take_in(min(POLL_IDLE_S, max(0.0, until - self._clock())))
             self._step(events.TICK)
@@ -294,6 +290,8 @@ class Owner:
                 executor.pulse(now)
             self._watch.look(self._connection.client, self._engine, now)
             self._remedy(now)
+            if (trigger := quiet_trigger(self.state, self._engine)) is not None:
+                self._move(trigger, trigger.value)
         self._positions.look_after(self._connection.client, now)
         self._publisher.publish(self.state)
 
@@ -320,7 +318,7 @@ class Owner:
 
     def on_assign(self, partitions: Sequence[TopicPartition]) -> None:
         """Learn where the partitions begin, bounded; what cannot be learnt now begins later, outside this callback."""
-        if self.stop_asked.is_set() or self.state is not AppState.RUNNING:
+        if self.stop_asked.is_set() or self.state not in JOINED:
             return
         self.signs.assigned()
         self._beginnings.add(partitions)

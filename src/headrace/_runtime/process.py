@@ -1,5 +1,7 @@
 """What is done to a process that belongs to one app: `App.run` and `headrace run`, never `App.start`.
 
+The first signal to end drains, the second stops hard.
+
 A command that imports an app runs it itself: an app that its own module starts meanwhile is refused. And the garbage
 collector is tuned. Records and messages are freed by reference counts; the collector only walks
 them, again and again, while they wait. At its default thresholds that is a sixth of the runtime's cost per record.
@@ -8,6 +10,7 @@ them, again and again, while they wait. At its default thresholds that is a sixt
 from __future__ import annotations
 
 import gc
+import signal
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -15,7 +18,8 @@ from typing import TYPE_CHECKING
 from headrace.errors import AppStateError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
+    from types import FrameType
 
 YOUNG_MAX = 50_000
 """New objects before a young collection: a few polls' worth. Cycles that users make are still found, a little later."""
@@ -41,6 +45,21 @@ def refuse_while_loading() -> None:
             "being imported by a headrace command",
             'put the call behind `if __name__ == "__main__":`, since `headrace run` runs the app itself',
         )
+
+
+@contextmanager
+def ended_by_signals(stop: Callable[[], None]) -> Generator[None]:
+    """Within the block SIGINT and SIGTERM call `stop`; afterwards they do what they did. Main thread only."""
+
+    def on_signal(_number: int, _frame: FrameType | None) -> None:
+        stop()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def own_process() -> None:

@@ -225,6 +225,7 @@ class World:
         self.position: dict[TopicPartition, int] = {}
         self.paused: set[TopicPartition] = set()
         self.user_paused: set[TopicPartition] = set()
+        self.quiet = False
         self.delivered: dict[TopicPartition, dict[int, Source]] = {}
         self.known: dict[TopicPartition, set[int]] = {}  # finished, as the engine was told
         self.restored: dict[TopicPartition, frozenset[int]] = {}
@@ -397,6 +398,10 @@ class World:
         self.user_paused.discard(key)
         self.step(events.ResumeAsked([key]))
 
+    def be_quiet(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+        self.step(events.QuietAsked() if quiet else events.QuietEnded())
+
     # ---- Records come
 
     def produce(self, key: TopicPartition, record_key: bytes | None, gap: int, size: int) -> None:
@@ -449,6 +454,7 @@ class World:
             assert self.owned.get(key) == record.epoch, "S4: dispatched for a closed tenure"
             if self.lossless:
                 assert not self.stopping, "S4: dispatched while stopping"
+                assert not self.quiet, "dispatched while quiet"
                 assert key not in self.draining, "S4: dispatched while draining"
             assert id(record) not in self.dispatched, "dispatched twice"
             self.dispatched[id(record)] = record
@@ -761,6 +767,8 @@ class World:
                 self.assign(key)
                 if key in self.user_paused:
                     self.user_resumes(key)
+            if self.quiet:
+                self.be_quiet(quiet=False)
             self.serve_all()
             if self.all_done():
                 break
@@ -860,6 +868,8 @@ def chance(rng: random.Random, world: World) -> None:  # noqa: C901, PLR0912 - a
             world.user_pauses(key)
         case "resume":
             world.user_resumes(key)
+        case "quiet":
+            world.be_quiet(quiet=not world.quiet)
         case "positions":
             world.read_positions()
         case "stop":
@@ -887,6 +897,7 @@ def _weights(world: World) -> list[tuple[str, float]]:
         ("seek", 0.4),
         ("pause", 0.3),
         ("resume", 0.6),
+        ("quiet", 2 if world.quiet else 0.2),
         ("positions", 0.5),
         ("stop", 0.1),
         ("crash", 2 if world.stopping else 0.2),

@@ -121,6 +121,10 @@ class EngineAgainstWorld(RuleBasedStateMachine):
     def paused_or_resumed(self, key: Any, pause: bool) -> None:
         (self.world.user_pauses if pause else self.world.user_resumes)(key)
 
+    @rule(quiet=st.booleans())
+    def quiet_or_not(self, quiet: bool) -> None:
+        self.world.be_quiet(quiet=quiet)
+
     @rule(seconds=st.sampled_from((0.05, 0.3, 1.0, 6.0)))
     def time_passes(self, seconds: float) -> None:
         self.world.tick(seconds)
