@@ -423,5 +423,5 @@ class ModelExecutor:
     def _settle(self, record: Record[Any, Any], how: str, run: int = 0) -> None:
         self._tell(Settled(self._member, (record.topic, record.partition), record.offset, how, run))
 
-    def _tell(self, entry: HandlerStarted | HandlerEnded | Settled) -> None:
+    def _tell(self, entry: HandlerStarted | HandlerEnded | OutputRefused | Settled) -> None:
         self._history.add(self._kernel.now, entry)
