@@ -268,7 +268,7 @@ class Owner:
     def _take_in(self, timeout_s: float) -> None:
         """Take what is in the inbox, waiting up to `timeout_s` for the first item."""
         self.signs.turned()
-        items = self._spending.on("idle", self._inbox.take, timeout_s)
+        items = self._spending.wait(self._inbox.take, timeout_s)
         if not items:
             return
         acknowledged = [item.record for item in items if isinstance(item, AckAsked)]
@@ -311,8 +311,7 @@ class Owner:
                 self._performer.rebuild = f"{place} was stuck for {stalled_s:.1f} s ({stall.cause})"
 
     def _step(self, event: events.Event) -> None:
-        for effect in self._spending.on("step", self._engine.step, event, self._clock()):
-            self._spending.on("perform", self._performer.perform, effect)
+        self._spending.step(self._engine.step, self._performer.perform, event)
 
     # Rebalances: called by the client, on this thread, inside poll or close
 

@@ -8,12 +8,13 @@ Owner thread only; the totals are copied into snapshots.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-P = ParamSpec("P")
+E = TypeVar("E")
+F = TypeVar("F")
 R = TypeVar("R")
 
 Activity = Literal["poll", "step", "perform", "idle", "rest"]
@@ -33,26 +34,48 @@ class Spending:
         self._doing: Activity = "rest"
         self._since: float | None = None
 
-    def on(self, activity: Activity, call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Make a call, and count its time."""
-        before = self._turn_to(activity)
+    def step(self, decide: Callable[[E, float], Sequence[F]], perform: Callable[[F], None], event: E) -> None:
+        """Decide at this moment what follows from an event, and perform it."""
+        before, now = self._doing, self._clock()
+        self._pass(now)
+        self._doing = "step"
         try:
-            return call(*args, **kwargs)
+            effects = decide(event, now)
+            if effects:
+                self._turn_to("perform")
+                for effect in effects:
+                    perform(effect)
         finally:
             self._turn_to(before)
 
     def poll(self, poll: Callable[[int, float], R], records_max: int, timeout_s: float) -> R:
         """Make a poll: one that may wait counts as waiting."""
-        return self.on("idle" if timeout_s > 0 else "poll", poll, records_max, timeout_s)
+        before = self._doing
+        self._turn_to("idle" if timeout_s > 0 else "poll")
+        try:
+            return poll(records_max, timeout_s)
+        finally:
+            self._turn_to(before)
+
+    def wait(self, take: Callable[[float], R], timeout_s: float) -> R:
+        """Take what there is, waiting so long for it."""
+        before = self._doing
+        self._turn_to("idle")
+        try:
+            return take(timeout_s)
+        finally:
+            self._turn_to(before)
 
     def totals(self) -> tuple[tuple[str, float], ...]:
         """Seconds by activity, up to now."""
         self._turn_to(self._doing)
         return tuple(self._spent.items())
 
-    def _turn_to(self, activity: Activity) -> Activity:
-        now, before = self._clock(), self._doing
+    def _turn_to(self, activity: Activity) -> None:
+        self._pass(self._clock())
+        self._doing = activity
+
+    def _pass(self, now: float) -> None:
         if self._since is not None:
-            self._spent[before] += now - self._since
-        self._since, self._doing = now, activity
-        return before
+            self._spent[self._doing] += now - self._since
+        self._since = now

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pytest
+
 from headrace._runtime.rebalances import Rebalances
 from headrace._runtime.snapshots import OwnerSnapshot
 from headrace._runtime.spending import ACTIVITIES, Spending
@@ -60,18 +62,42 @@ def test_without_statistics_there_are_no_metrics_of_them() -> None:
 
 
 def test_every_moment_of_the_loop_is_counted_once() -> None:
-    moments = iter([0.0, 1.0, 3.0, 6.0, 10.0, 15.0, 21.0])
-    spending = Spending(lambda: next(moments))
+    moments = [0.0]
 
-    def within() -> None:
-        # 1 to 3 in the poll, 3 to 6 in the step within it.
-        spending.on("step", lambda: None)
+    def passes(seconds: float) -> None:
+        moments[0] += seconds
 
-    spending.on("idle", lambda: None)
-    spending.poll(lambda _records, _timeout_s: within(), 500, 0.0)
+    spending = Spending(lambda: moments[0])
+    performed: list[tuple[str, float]] = []
+
+    def decide(event: str, now: float) -> list[tuple[str, float]]:
+        passes(10.0)
+        return [(event, now)]
+
+    def perform(effect: tuple[str, float]) -> None:
+        passes(100.0)
+        performed.append(effect)
+
+    def broken(event: str, _now: float) -> list[tuple[str, float]]:
+        raise KeyError(event)
+
+    def callback(_records: int, _timeout_s: float) -> None:
+        # As a rebalance within a poll: it steps, performs and waits.
+        passes(1.0)
+        spending.step(decide, perform, "revoked")
+        spending.wait(passes, 1000.0)
+        passes(1.0)
+
+    spending.wait(passes, 5.0)
+    spending.poll(callback, 500, 0.0)
+    passes(10_000.0)
+    spending.poll(lambda _records, _timeout_s: passes(7.0), 500, 0.1)
+    with pytest.raises(KeyError):
+        spending.step(broken, perform, "broken")
     found = dict(spending.totals())
-    assert found == {"idle": 1.0, "rest": 2.0 + 6.0, "poll": 3.0 + 5.0, "step": 4.0, "perform": 0.0}
-    assert sum(found.values()) == 21.0
+    assert found == {"poll": 2.0, "step": 10.0, "perform": 100.0, "idle": 1012.0, "rest": 10_000.0}
+    assert sum(found.values()) == moments[0]
+    assert performed == [("revoked", 6.0)]
     assert set(found) == set(ACTIVITIES)
 
 
