@@ -7,19 +7,14 @@ anything. Invariant: every answer is whole or an error; no call outlasts its `ti
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, final
 
-from confluent_kafka import (
-    ConsumerGroupTopicPartitions,
-    IsolationLevel,
-    KafkaException,
-    TopicCollection,
-    TopicPartition,
-)
+from confluent_kafka import IsolationLevel, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from headrace._client.failures import request_row
+from headrace._client.group_reader import GroupReader
 from headrace._client.lag import PartitionLag
 from headrace._client.logs import ClientLog
 from headrace._client.lookups import error_of
@@ -61,6 +56,7 @@ class Observer:
     """Read-only questions. Connects at the first one. Calls may come from any thread."""
 
     def __init__(self, settings: ConnectionSettings) -> None:
+        self._settings = settings
         config: Any = admin_config(settings)
         for key in ("error_cb", "stats_cb", "statistics.interval.ms"):
             config.pop(key, None)  # the consumer's: it hears of the same brokers
@@ -113,25 +109,26 @@ class Observer:
         return {topic: one for topic, one in found.items() if one.strip("A")}  # all zeros: an old broker
 
     def committed(self, group_id: str, topics: Sequence[str] | None, timeout_s: float) -> dict[Place, int]:
-        """What a group committed: for these topics, or for all it has commits for. Partitions without are left out."""
+        """What a group committed: for these topics, or for all that we may see. Partitions without are left out."""
         deadline = time.monotonic() + timeout_s
-        places = None if topics is None else self.partitions(topics, timeout_s)
-        return self.committed_of(group_id, places, _left(deadline))
+        if topics is None:
+            topics = list(self.topics(timeout_s))
+        return self.committed_of(group_id, self.partitions(topics, _left(deadline)), _left(deadline))
 
-    def committed_of(
-        self, group_id: str, places: Sequence[Place] | None, timeout_s: float
-    ) -> dict[Place, int]:
-        """What a group committed for these partitions, or for all. Partitions without are left out."""
-        asked = None if places is None else [TopicPartition(*place) for place in places]
-        request = ConsumerGroupTopicPartitions(group_id, asked)
-        # Not for a process that lives on: where such a request timed out, librdkafka may abort it later (its issue 4605).
-        futures: dict[str, Future[Any]] = self._ask(
-            lambda: self._client.list_consumer_group_offsets([request], request_timeout=timeout_s)
-        )
-        found = self._result(futures[group_id], timeout_s, timeout_s)
-        for place in found.topic_partitions:
-            self._refuse(place.error, timeout_s)
-        return {(p.topic, p.partition): p.offset for p in found.topic_partitions if p.offset >= 0}
+    def committed_of(self, group_id: str, places: Sequence[Place], timeout_s: float) -> dict[Place, int]:
+        """What a group committed for these partitions, in one request. Those without are left out."""
+        reader = GroupReader(replace(self._settings, group_id=group_id, instance_id=None), self.refusal)
+        try:
+            answers = reader.each_committed(places, timeout_s)
+        finally:
+            reader.close()
+        found: dict[Place, int] = {}
+        for place, answer in answers.items():
+            if isinstance(answer, HeadraceError):
+                raise answer
+            if answer is not None:
+                found[place] = answer
+        return found
 
     def offsets(self, places: Sequence[Place], timeout_s: float) -> dict[Place, tuple[int, int]]:
         """Start and end of each partition. The end counts records of open transactions: it is the high watermark."""

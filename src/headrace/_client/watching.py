@@ -1,36 +1,26 @@
 """What a running app's watcher asks of the broker: ends of partitions, and what its group committed.
 
 On clients of its own; refuses to join the group, to fetch records and to commit. Invariant: a broker that does not answer
-costs the question, never the process: librdkafka aborts it when the answer to an admin request for a group's offsets
-comes after its time (its issue 4605), so that question is put by a consumer.
+costs the question, never the process.
 """
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any, Literal, final
+from typing import TYPE_CHECKING, Literal, final
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import KafkaException
 
 from headrace._client.admin import Observer
-from headrace._client.failures import request_row
-from headrace._client.logs import ClientLog
-from headrace._client.lookups import error_of
-from headrace._client.settings import Scrubber, admin_config, refusal
-from headrace._client.tokens import TokenSource
+from headrace._client.group_reader import GroupReader
 from headrace.errors import BrokerUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from confluent_kafka import KafkaError
-
     from headrace._client.settings import ConnectionSettings
     from headrace.errors import HeadraceError
     from headrace.ports import TopicPartition as Place
 
-EVENTS_MAX = 100
-"""Reports of errors that are taken at once: the same one comes again and again."""
 TOPICS_ASKED_MAX = 10
 """Topics of which it is asked, one by one, why nothing is known of any: the first ones tell."""
 
@@ -41,20 +31,7 @@ class Watcher:
 
     def __init__(self, settings: ConnectionSettings) -> None:
         self._observer = Observer(settings)
-        config: Any = admin_config(settings) | {"group.id": settings.group_id, "enable.auto.commit": False}
-        for key in ("error_cb", "stats_cb", "statistics.interval.ms"):
-            config.pop(key, None)  # the app's own consumer hears of the same brokers
-        scrub = Scrubber(config)
-        # The last refusal of the group; written and read on the thread that asks, since polls call back there.
-        self._refused: KafkaError | None = None
-        try:
-            self._consumer: Any = TokenSource.made(
-                lambda: Consumer(
-                    config | {"error_cb": self._on_error, "logger": ClientLog(time.monotonic, scrub)}
-                )
-            )
-        except (KafkaException, TypeError, ValueError) as error:
-            raise refusal(error, config) from None  # the cause's text may hold a secret
+        self._group = GroupReader(settings, self._observer.refusal)
 
     def each_offset(
         self, places: Sequence[Place], end: Literal["earliest", "latest", "stable"], timeout_s: float
@@ -71,49 +48,19 @@ class Watcher:
         self, places: Sequence[Place], timeout_s: float
     ) -> dict[Place, int | HeadraceError | None]:
         """What the group committed for each partition, None for nothing, or why that cannot be had."""
-        if not places:
-            return {}
-        self._refused = None
-        self._listen()
-        try:
-            answer: list[TopicPartition] = self._consumer.committed(
-                [TopicPartition(*place) for place in places], timeout=timeout_s
-            )
-        except KafkaException as exception:
-            # A group that we may not find is a time-out here; why, only a poll says.
-            self._listen()
-            error = self._refused or error_of(exception)
-            raise self._observer.refusal(error, timeout_s) from None
-        return {(place.topic, place.partition): self._of(place, timeout_s) for place in answer}
+        return self._group.each_committed(places, timeout_s)
 
     def close(self) -> None:
         """Drop the connections."""
-        self._consumer.close()
+        self._group.close()
 
     def _refused_topics(self, topics: Sequence[str], timeout_s: float) -> dict[str, HeadraceError]:
         refused: dict[str, HeadraceError] = {}
         for topic in topics[:TOPICS_ASKED_MAX]:
             try:
-                error = self._consumer.list_topics(topic, timeout=timeout_s).topics[topic].error
+                error = self._group.topic_error(topic, timeout_s)
             except KafkaException:
                 break  # it is a broker that is away
             if error is not None:
                 refused[topic] = self._observer.refusal(error, timeout_s)
         return refused
-
-    def _listen(self) -> None:
-        """Serve callbacks, renewed tokens among them, and hear of errors; there are no partitions to fetch from."""
-        for _ in range(EVENTS_MAX):
-            event = self._consumer.poll(0)
-            if event is None:
-                return
-            self._on_error(event.error())
-
-    def _on_error(self, error: KafkaError | None) -> None:
-        if error is not None and request_row(error.name()).kind == "not_authorized":
-            self._refused = error
-
-    def _of(self, place: TopicPartition, timeout_s: float) -> int | HeadraceError | None:
-        if place.error is not None:
-            return self._observer.refusal(place.error, timeout_s)
-        return place.offset if place.offset >= 0 else None

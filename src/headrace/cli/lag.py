@@ -1,9 +1,17 @@
-"""`headrace lag GROUP`: how far a group is behind, partition by partition."""
+"""`headrace lag GROUP`: how far a group is behind, partition by partition; once, or again and again.
+
+Decides what is shown, and how a rate follows from two looks. Refuses to show a rate after one look, and to show numbers
+of an earlier look as if they were new.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Annotated
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +26,37 @@ from headrace.cli.connection import (
 from headrace.cli.debugging import Debug
 from headrace.cli.exits import Exit, Unusable
 from headrace.cli.texts import columns
+from headrace.errors import BrokerUnreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from headrace._client.lag import PartitionLag
+
+EVERY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was found at one moment, on the monotonic clock."""
+
+    at: float
+    found: tuple[PartitionLag, ...]
+
+    @property
+    def total(self) -> int:
+        """The whole lag."""
+        return sum(partition.lag for partition in self.found)
+
+    def finished_per_s(self, before: Look) -> dict[tuple[str, int], float]:
+        """Records that were committed per second since then. Where nothing was committed before, there is no rate."""
+        known = {(p.topic, p.partition): p.committed for p in before.found}
+        rates: dict[tuple[str, int], float] = {}
+        for p in self.found:
+            then = known.get((p.topic, p.partition))
+            if then is not None and p.committed is not None and self.at > before.at:
+                rates[p.topic, p.partition] = (p.committed - then) / (self.at - before.at)
+        return rates
 
 
 def lag(
@@ -30,6 +69,12 @@ def lag(
     above: Annotated[
         int | None, typer.Option("--fail-above", min=0, help="Exit code 1 if the whole lag is above this.")
     ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Look again and again, until Ctrl-C; with rates.")
+    ] = False,
+    every_s: Annotated[
+        float, typer.Option("--every", min=0.2, max=3600, metavar="SECONDS", help="How often, with --watch.")
+    ] = EVERY_S,
     bootstrap_servers: Bootstrap = DEFAULT_BOOTSTRAP,
     librdkafka: Librdkafka = None,
     timeout_s: TimeoutS = DEFAULT_TIMEOUT_S,
@@ -38,26 +83,99 @@ def lag(
     """Show how far a group is behind, wherever it has committed anything."""
     from headrace._client.admin import Observer  # noqa: PLC0415 - loads the client library
 
+    if watch and above is not None:
+        raise Unusable("--fail-above is for one look; leave out --watch")
     observer = Observer(connection(bootstrap_servers, librdkafka))
-    found = observer.lag(group, topics or None, timeout_s)
-    if not found:
+
+    def look() -> Look:
+        found = observer.lag(group, topics or None, timeout_s)
+        return Look(time.monotonic(), tuple(found))
+
+    if watch:
+        _watch(group, look, every_s, as_json=as_json)
+    now = look()
+    if not now.found:
         raise Unusable(f"group {group} has committed nothing; name topics with --topic")
-    total = sum(partition.lag for partition in found)
     if as_json:
-        for p in found:
-            row = {"topic": p.topic, "partition": p.partition, "committed": p.committed, "start": p.start}
-            typer.echo(json.dumps({**row, "end": p.end, "lag": p.lag}))
+        for line in _lines(now):
+            typer.echo(line)
     else:
-        rows = [
-            (
-                p.topic,
-                p.partition,
-                "-" if p.committed is None else f"{p.committed:,}",
-                f"{p.end:,}",
-                f"{p.lag:,}",
-            )
-            for p in found
-        ]
-        typer.echo(columns(("topic", "partition", "committed", "end", "lag"), rows))
-        typer.echo(f"total {total:,}")
-    return Exit.FAILED if above is not None and total > above else Exit.OK
+        typer.echo(table(now))
+    return Exit.FAILED if above is not None and now.total > above else Exit.OK
+
+
+def table(now: Look, before: Look | None = None) -> str:
+    """The partitions as a table, the whole lag last; with what was finished per second where there was a look before."""
+    rates = {} if before is None else now.finished_per_s(before)
+    header: tuple[str, ...] = ("topic", "partition", "committed", "end", "lag")
+    rows: list[Sequence[object]] = []
+    for p in now.found:
+        row = (
+            p.topic,
+            p.partition,
+            "-" if p.committed is None else f"{p.committed:,}",
+            f"{p.end:,}",
+            f"{p.lag:,}",
+        )
+        rate = rates.get((p.topic, p.partition))
+        rows.append(row if before is None else (*row, "-" if rate is None else f"{rate:,.0f}"))
+    total = f"total {now.total:,}"
+    if before is not None:
+        header = (*header, "finished/s")
+        total += f", {sum(rates.values()):,.0f} finished/s"
+        grown = (now.total - before.total) / (now.at - before.at)
+        total += f", lag {grown:+,.0f}/s"
+        if grown < 0:
+            total += f": gone in {now.total / -grown:,.0f} s if it goes on so"
+    return f"{columns(header, rows)}\n{total}"
+
+
+def _lines(now: Look) -> list[str]:
+    return [
+        json.dumps(
+            {
+                "topic": p.topic,
+                "partition": p.partition,
+                "committed": p.committed,
+                "start": p.start,
+                "end": p.end,
+                "lag": p.lag,
+            }
+        )
+        for p in now.found
+    ]
+
+
+def _watch(group: str, look: Callable[[], Look], every_s: float, *, as_json: bool) -> None:
+    """Until it is interrupted. On a terminal each table replaces the last one; elsewhere they follow each other."""
+    from rich.console import Console  # noqa: PLC0415 - a look needs no screen
+    from rich.live import Live  # noqa: PLC0415 - the same
+    from rich.text import Text  # noqa: PLC0415 - the same
+
+    live = None
+    if sys.stdout.isatty() and not as_json:
+        live = Live(console=Console(), auto_refresh=False, screen=False, vertical_overflow="crop")
+    before: Look | None = None
+    with nullcontext() if live is None else live:
+        while True:
+            began_at = time.monotonic()
+            try:
+                now = look()
+            except BrokerUnreachable as error:
+                # What was shown stays until a broker answers again, with the reason beside it.
+                text = f"{time.strftime('%H:%M:%S')} {error}"
+            else:
+                text = "\n".join(_lines(now)) if as_json else _titled(group, now, before)
+                before = now
+            if live is None:
+                typer.echo(text, err=as_json and not text.startswith("{"))
+            else:
+                live.update(Text(text), refresh=True)
+            time.sleep(max(0.0, began_at + every_s - time.monotonic()))
+
+
+def _titled(group: str, now: Look, before: Look | None) -> str:
+    title = f"{group}, {time.strftime('%H:%M:%S')}"
+    if not now.found:
+        return f"{title}: nothing is committed"
+    return f"{title}\n{table(now, before)}"
