@@ -1,0 +1,1 @@
+"""What `headrace copy` is made of: sources that know how far they are, and the course of a copy. No code."""
