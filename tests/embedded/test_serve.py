@@ -95,3 +95,30 @@ def test_an_address_that_cannot_be_served_is_one_line(
     monkeypatch.syspath_prepend(str(tmp_path))
     assert execute(["run", "served_nowhere:app", "--serve", address]) is Exit.USAGE
     assert re.fullmatch(r"error: .*(--serve|port).*\n", capsys.readouterr().err)
+
+
+@pytest.mark.slow
+def test_the_dashboard_of_several_apps_as_a_command(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with log.open("w") as stdout:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "headrace", "dashboard", "--app", "127.0.0.1:1", "--port", "0"],
+            stdout=stdout,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        )
+    try:
+        until(lambda: "dashboard at http://127.0.0.1:" in log.read_text(), "the page")
+        found = re.search(r":(\d+)/", log.read_text())
+        assert found
+        assert asked(int(found[1]), "/")[0] == 200
+        until(lambda: "refused" in asked(int(found[1]), "/dashboard.json")[1], "the app that is away")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(WAIT_S) == Exit.INTERRUPTED
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_an_app_without_an_address_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["dashboard", "--app", "ftp://here", "--port", "0"]) is Exit.USAGE
+    assert "an address such as" in capsys.readouterr().err

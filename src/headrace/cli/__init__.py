@@ -1,4 +1,4 @@
-"""The command line: `headrace run`, `demo`, `failures`, `rehearse`, `simulate`, `produce`, `tail`, `read`, `copy`, `lag`, `metrics`, `plan`, `dead-letters`, `doctor`, `version`.
+"""The command line: `headrace run`, `demo`, `failures`, `rehearse`, `simulate`, `produce`, `tail`, `read`, `copy`, `lag`, `metrics`, `dashboard`, `plan`, `dead-letters`, `doctor`, `version`.
 
 Decides nothing about Kafka: every command calls what the library offers. Invariant: an error is one line on stderr and
 an exit code of `exits`, whatever raised it; a traceback appears with `--debug`, or for a bug of ours.
@@ -16,6 +16,7 @@ import typer
 
 from headrace.cli import dead_letters
 from headrace.cli.copy import copy
+from headrace.cli.dashboard import dashboard
 from headrace.cli.debugging import Debug, Invocation
 from headrace.cli.demo import demo
 from headrace.cli.doctor import doctor
@@ -91,6 +92,7 @@ def command_line() -> typer.Typer:
     ]  # these see to interrupts themselves
     commands += [interruptible(produce), interruptible(tail), interruptible(lag), interruptible(plan)]
     commands += [interruptible(doctor), interruptible(version), interruptible(metrics), simulate]
+    commands.append(interruptible(dashboard))
     for command in commands:
         line.command(epilog=epilog())(command)
     line.add_typer(dead_letters.command(), name="dead-letters")

@@ -7,6 +7,7 @@ everything else. Invariant: no secret is printed.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from contextlib import ExitStack
 from enum import Enum
@@ -58,7 +59,7 @@ def run(
         typer.Option(
             "--serve",
             metavar="[HOST:]PORT",
-            help="Serve health, metrics and a snapshot over HTTP; HOST is 127.0.0.1 if left out.",
+            help="Serve health, metrics and a dashboard over HTTP; HOST is 127.0.0.1 if left out.",
         ),
     ] = None,
     health_files: Annotated[
@@ -104,7 +105,9 @@ def _served(app: App, address: str) -> Server:
     if not port.isdecimal():
         raise Unusable(f"--serve {address}: expected [HOST:]PORT, such as 8080 or 0.0.0.0:8080")
     try:
-        return web.serve(app, int(port), host=host.strip("[]") or "127.0.0.1")
+        # From the environment: other users of the machine can read a command line.
+        token = os.environ.get("HEADRACE_ACTIONS_TOKEN") or None
+        return web.serve(app, int(port), host=host.strip("[]") or "127.0.0.1", actions_token=token)
     except OSError as error:
         raise Unusable(f"--serve {address}: {error}") from error
 

@@ -46,8 +46,10 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or hand it on."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
+            await self._inner(scope, receive, send)
             return
+        assert scope["type"] == "http", "the server is told to do no websockets"
 
         async def send_with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":

@@ -8,23 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from headrace.web.actions import Actions
+from headrace.web.chronicle import Chronicle
 from headrace.web.facts import app_facts, health_facts
 from headrace.web.scrapes import PAGE_S, Scrapes
+from headrace.web.state import DashboardState
+from headrace.web.streams import SAMPLE_S, Pages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import threading
+    from collections.abc import AsyncGenerator, Callable
 
     from starlette.requests import Request
     from starlette.routing import BaseRoute
 
     from headrace._core.health import Health
+    from headrace.app import App
     from headrace.observe.reporting import Source
+
+log = logging.getLogger("headrace.web")
 
 
 class Answers:
@@ -76,6 +87,46 @@ class Answers:
         return Response(body, 200 if facts[name] else 503, media_type="application/json")
 
 
-def application(routes: Sequence[BaseRoute]) -> Any:
-    """The ASGI application of these routes."""
-    return Starlette(routes=routes)
+class OwnFeed:
+    """States of the app of this process. The server's thread."""
+
+    def __init__(self, state: DashboardState, name: str, *, actions: bool) -> None:
+        self.name = name
+        self._state = state
+        self._actions = actions
+
+    def state(self) -> dict[str, Any]:
+        """Made now; a gauge of the user's has no part in it."""
+        return self._state.state() | {"actions": self._actions}
+
+
+def site_of(app: App, closing: threading.Event, actions_token: str | None) -> Any:
+    """The ASGI application of one app: all that is served."""
+    source = app._attached.source()  # noqa: SLF001 - what reporters get; no user needs it
+    chronicle = Chronicle(time.time)
+    app.listen(chronicle.note)
+    state = DashboardState(source, chronicle)
+    feed = OwnFeed(state, source.group_id, actions=actions_token is not None)
+    routes = Answers(source, app.health).routes() + Pages([feed], closing).routes()
+    if actions_token is not None:
+        routes += Actions(app, actions_token).routes()
+
+    @asynccontextmanager
+    async def sampling(_site: Starlette) -> AsyncGenerator[None]:
+        task = asyncio.create_task(_sample(state))
+        yield
+        task.cancel()
+
+    return Starlette(routes=routes, lifespan=sampling)
+
+
+async def _sample(state: DashboardState) -> None:
+    failed = False
+    while True:
+        try:
+            state.sample()
+        except Exception:
+            if not failed:
+                log.exception("the dashboard's history has a gap")
+            failed = True
+        await asyncio.sleep(SAMPLE_S)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from headrace.config import require_count
 from headrace.errors import ConfigError, ExtraMissing
-from headrace.web.guarding import Guard
+from headrace.web.guarding import Guard, require_token
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Server:
     that ended by an error still says so to probes.
     """
 
-    def __init__(self, asgi: Any, listening: socket.socket) -> None:
+    def __init__(self, asgi: Any, listening: socket.socket, closing: threading.Event) -> None:
         import uvicorn  # noqa: PLC0415 - an extra
 
         address: tuple[str, int] = listening.getsockname()[:2]
@@ -46,7 +46,7 @@ class Server:
             asgi,
             http="h11",
             ws="none",
-            lifespan="off",
+            lifespan="on",
             log_config=None,
             access_log=False,
             server_header=False,
@@ -56,6 +56,7 @@ class Server:
         )
         self._server = uvicorn.Server(config)
         self._socket = listening
+        self._closing = closing
         self._thread = threading.Thread(target=self._run, name="headrace-web", daemon=True)
         self._thread.start()
 
@@ -67,6 +68,7 @@ class Server:
 
     def close(self) -> None:
         """Serve no more; returns when the port is free, or after `CLOSE_S`. May be called again."""
+        self._closing.set()  # Streams end by themselves within a tick; what does not is cut off.
         self._server.should_exit = True
         self._thread.join(CLOSE_S)
 
@@ -96,26 +98,39 @@ def serve(
     *,
     host: str = "127.0.0.1",
     hosts: Sequence[str] = (),
+    actions_token: str | None = None,
 ) -> Server:
-    """Serve `/health/live`, `/health/ready`, `/metrics` and `/snapshot.json` of `app`, from now on.
+    """Serve `/health/live`, `/health/ready`, `/metrics`, `/snapshot.json` and the dashboard at `/`, from now on.
 
     Call it before the app starts, so that probes are answered during the start, or at any time later. port: 0 lets the
     system choose, see `Server.port`. host: loopback unless you say otherwise: there is no password. hosts: names by which
     others ask for it, such as "billing.default.svc"; addresses, `host` and localhost always do.
+    actions_token: lets who has it pause, resume, seek and drain; without one nobody can. At least 16 characters.
     Raises `ExtraMissing` without `headrace[web]`, `OSError` if the port is taken, `ConfigError`.
     """
     require_count("port", port, 0, 65_535)
+    require_token(actions_token)
+    require_names(host, hosts)
+    require_web("the web server")
+    from headrace.web.routes import site_of  # noqa: PLC0415 - an extra
+
+    closing = threading.Event()
+    asgi = site_of(app, closing, actions_token)
+    return Server(Guard(asgi, (*hosts, host)), listening(host, port), closing)
+
+
+def require_web(what: str) -> None:
+    """Raise `ExtraMissing` where `headrace[web]` is not installed."""
+    if not all(importlib.util.find_spec(name) for name in ("starlette", "uvicorn")):
+        raise ExtraMissing(what, "web")
+
+
+def require_names(host: str, hosts: Sequence[str]) -> None:
+    """Raise `ConfigError` unless these are a name and a list of names."""
     if not isinstance(host, str) or not host:
         raise ConfigError("host", host, "a host name or address")
     if isinstance(hosts, str) or not all(isinstance(name, str) for name in hosts):
         raise ConfigError("hosts", hosts, "a list of names")
-    if not all(importlib.util.find_spec(name) for name in ("starlette", "uvicorn")):
-        raise ExtraMissing("the web server", "web")
-    from headrace.web.routes import Answers, application  # noqa: PLC0415 - an extra
-
-    source = app._attached.source()  # noqa: SLF001 - what reporters get; no user needs it
-    answers = Answers(source, app.health)
-    return Server(Guard(application(answers.routes()), (*hosts, host)), listening(host, port))
 
 
 def listening(host: str, port: int) -> socket.socket:
