@@ -324,8 +324,6 @@ class Custody:
         # First of all: a worker looks at this just before it starts a record.
         tenure.open = False
         tenure.enter(trigger)
-        board.closed.append((*tenure.key, tenure.epoch))
-        board.closed_for = CLOSED_FOR[trigger]
         workload = board.workloads[tenure.subscription]
         workload.dispatched -= tenure.dispatched
         workload.stale += tenure.dispatched
@@ -334,6 +332,8 @@ class Custody:
         board.counters.dropped += tenure.ledger.pending
         board.parking.forget(tenure)
         board.squeezed.pop(tenure, None)
+        board.closed.append((*tenure.key, tenure.epoch))
+        board.closed_for = CLOSED_FOR[trigger]
         tenure.lanes.clear()
         if len(tenure.lanes):
             # Handlers still run, of this tenure or of one before it: a key that comes back waits for them.
