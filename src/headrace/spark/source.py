@@ -30,11 +30,12 @@ from pyspark.sql.streaming.datasource import (
 
 from headrace.errors import ConfigError
 from headrace.spark.filters import Narrowing, narrowed
-from headrace.spark.offsets import from_json, limited, to_json
+from headrace.spark.offsets import from_json, to_json
 from headrace.spark.options import include_headers, understood
 from headrace.spark.planning import Planner
 from headrace.spark.rows import ddl
 from headrace.spark.tasks import batches, pool_of
+from headrace.spark.triggers import Triggers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from headrace.ranges.planning import OffsetRange
     from headrace.spark.offsets import JsonOffsets
     from headrace.spark.options import SourceOptions
-    from headrace.spark.planning import Offsets
 
 
 class KafkaSource(DataSource):
@@ -129,14 +129,11 @@ class KafkaStreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
     def __init__(self, options: SourceOptions, *, headers: bool) -> None:
         self._options = options
         self._headers = headers
-        self._made: Planner | None = None
-        self._target: Offsets | None = None
-        self._known: Offsets | None = None
-        self._taken_at: float | None = None
+        self._made: tuple[Planner, Triggers] | None = None
 
     def initialOffset(self) -> JsonOffsets:  # noqa: N802 - Spark's name
         """Where a query without a checkpoint begins."""
-        return to_json(self._planner.initial())
+        return to_json(self._parts[0].initial())
 
     def getDefaultReadLimit(self) -> Any:  # noqa: N802 - Spark's name
         """What the options say."""
@@ -148,30 +145,21 @@ class KafkaStreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
 
     def prepareForTriggerAvailableNow(self) -> None:  # noqa: N802 - Spark's name
         """From now on nothing newer is seen."""
-        self._target = self._planner.latest()
+        self._parts[1].stop_at_what_is_there()
 
     def latestOffset(self, start: JsonOffsets, limit: Any) -> JsonOffsets:  # noqa: N802 - Spark's name
         """How far the next micro-batch goes; `start` if there is none."""
-        begin = from_json(start)
-        latest = self._known = self._planner.latest()
-        if self._target is not None:
-            latest = {place: min(latest[place], to) for place, to in self._target.items() if place in latest}
-        if isinstance(limit, ReadAllAvailable):
-            return to_json(latest)
-        starts = self._planner.starts_of_new(begin, latest)
-        if self._waits(sum(max(0, latest[place] - starts[place]) for place in latest)):
-            return to_json(begin)
-        if self._options.trigger_max is not None:
-            latest = limited(starts, latest, self._options.trigger_max)
-        return to_json(latest)
+        everything = isinstance(limit, ReadAllAvailable)
+        return to_json(self._parts[1].next_end(from_json(start), all_of_it=everything))
 
     def reportLatestOffset(self) -> JsonOffsets | None:  # noqa: N802 - Spark's name
         """What was known last, for the query's progress."""
-        return None if self._known is None else to_json(self._known)
+        known = self._parts[1].known
+        return None if known is None else to_json(known)
 
     def partitions(self, start: JsonOffsets, end: JsonOffsets) -> Sequence[Part]:
         """One for each task of a micro-batch."""
-        return [Part(part) for part in self._planner.trigger(from_json(start), from_json(end))]
+        return [Part(part) for part in self._parts[0].trigger(from_json(start), from_json(end))]
 
     def read(self, partition: Any) -> Iterator[Any]:
         """In a task: the records of its range."""
@@ -185,21 +173,11 @@ class KafkaStreamReader(DataSourceStreamReader, SupportsTriggerAvailableNow):
         self._made = None
 
     @property
-    def _planner(self) -> Planner:
+    def _parts(self) -> tuple[Planner, Triggers]:
         if self._made is None:
-            self._made = _planner(self._options)
+            planner = _planner(self._options)
+            self._made = planner, Triggers(self._options, planner, time.monotonic)
         return self._made
-
-    def _waits(self, new: int) -> bool:
-        """Whether there is too little for a micro-batch, and not for too long. With an end in sight nothing is waited for."""
-        least, now = self._options.trigger_min, time.monotonic()
-        if least is None or self._target is not None:
-            return False
-        since = self._taken_at
-        if since is not None and now - since <= self._options.trigger_delay_s and new < least:
-            return True
-        self._taken_at = now
-        return False
 
 
 def _planner(options: SourceOptions) -> Planner:
