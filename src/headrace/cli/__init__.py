@@ -32,6 +32,7 @@ from headrace.cli.rehearse import rehearse
 from headrace.cli.run import run
 from headrace.cli.simulate import simulate
 from headrace.cli.tail import tail
+from headrace.cli.top import top
 from headrace.cli.version import version
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def command_line() -> typer.Typer:
         rehearse,
         read,
         copy,
+        top,
     ]  # these see to interrupts themselves
     commands += [interruptible(produce), interruptible(tail), interruptible(lag), interruptible(plan)]
     commands += [interruptible(doctor), interruptible(version), interruptible(metrics), simulate]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from headrace._client.lag import PartitionLag
 
 EVERY_S = 2.0
+CLEAR = "\x1b[H\x1b[J"
+"""To a terminal: go home, and clear what comes after."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,30 +149,20 @@ def _lines(now: Look) -> list[str]:
 
 def _watch(group: str, look: Callable[[], Look], every_s: float, *, as_json: bool) -> None:
     """Until it is interrupted. On a terminal each table replaces the last one; elsewhere they follow each other."""
-    from rich.console import Console  # noqa: PLC0415 - a look needs no screen
-    from rich.live import Live  # noqa: PLC0415 - the same
-    from rich.text import Text  # noqa: PLC0415 - the same
-
-    live = None
-    if sys.stdout.isatty() and not as_json:
-        live = Live(console=Console(), auto_refresh=False, screen=False, vertical_overflow="crop")
+    # Not rich's live display: a command that asks a broker is abandoned by Ctrl-C, and would leave the cursor hidden.
+    clear = CLEAR if sys.stdout.isatty() and not as_json else ""
     before: Look | None = None
-    with nullcontext() if live is None else live:
-        while True:
-            began_at = time.monotonic()
-            try:
-                now = look()
-            except BrokerUnreachable as error:
-                # What was shown stays until a broker answers again, with the reason beside it.
-                text = f"{time.strftime('%H:%M:%S')} {error}"
-            else:
-                text = "\n".join(_lines(now)) if as_json else _titled(group, now, before)
-                before = now
-            if live is None:
-                typer.echo(text, err=as_json and not text.startswith("{"))
-            else:
-                live.update(Text(text), refresh=True)
-            time.sleep(max(0.0, began_at + every_s - time.monotonic()))
+    while True:
+        began_at = time.monotonic()
+        try:
+            now = look()
+        except BrokerUnreachable as error:
+            typer.echo(f"{time.strftime('%H:%M:%S')} {error}", err=True)
+        else:
+            for text in _lines(now) if as_json else [clear + _titled(group, now, before)]:
+                typer.echo(text)
+            before = now
+        time.sleep(max(0.0, began_at + every_s - time.monotonic()))
 
 
 def _titled(group: str, now: Look, before: Look | None) -> str:

@@ -37,8 +37,14 @@ def reason_facts(reason: Reason) -> dict[str, Any]:
 
 
 def snapshot_facts(snapshot: Snapshot, now: float) -> dict[str, Any]:
-    """A snapshot, and how old it is at `now`, which is on the snapshot's clock."""
-    return dataclasses.asdict(snapshot) | {"age_s": max(0.0, now - snapshot.as_of)}
+    """A snapshot, and how old it is at `now`, which is on the snapshot's clock.
+
+    Without librdkafka's own statistics: they may be megabytes, and what matters of them is among the metrics.
+    """
+    owner = dataclasses.replace(snapshot.owner, statistics="")
+    return dataclasses.asdict(dataclasses.replace(snapshot, owner=owner)) | {
+        "age_s": max(0.0, now - snapshot.as_of)
+    }
 
 
 def app_facts(source: Source) -> dict[str, Any]:
