@@ -30,7 +30,7 @@ TICK_S = 1.0
 SAMPLE_S = 4.0
 """How often the history is written: each sample has the broker asked for offsets, by the app's watch, also while nobody looks."""
 VIEWERS_MAX = 16
-"""Streams at once; one more is answered 503. A viewer costs one state a second, some 50 kB for 512 partitions."""
+"""Streams at once; one more is answered 503. A viewer costs one state a second, some 30 kB for 512 partitions."""
 ASSETS = {
     "dashboard.js": "text/javascript; charset=utf-8",
     "panels.js": "text/javascript; charset=utf-8",
