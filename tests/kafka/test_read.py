@@ -210,6 +210,32 @@ def test_the_command_reads_from_a_moment_to_a_moment(
     assert shown("--since", "3h", "--until", "now") == list(range(10))
 
 
+def test_a_range_stays_what_it_was_while_records_come_after_it(kafka: str, topics: Topics) -> None:
+    """Spark's KafkaRDDSuite 1 and 3, and SPARK-25495: nothing beyond an end is given, however much there is by then."""
+    topic = topics.create()
+
+    def found(start: int, end: int) -> list[bytes | None]:
+        return [record.value for record in records(kafka, [OffsetRange(topic, 0, start, end)])]
+
+    texts = [b"a"] * 5 + [b"b"] * 3 + [b"c"] * 10
+    produce(kafka, topic, [(None, text) for text in texts], partition=0)
+    assert found(0, 18) == texts
+    assert found(0, 0) == []
+    with pytest.raises(OffsetsMissing) as missing:
+        found(0, 19)
+    assert missing.value.end == 18
+    produce(kafka, topic, [(None, b"d")], partition=0)
+    assert found(18, 18) == []
+    first = read([OffsetRange(topic, 0, 14, 19)], bootstrap_servers=kafka, as_="records", timeout_s=TIMEOUT_S)
+    produce(kafka, topic, [(None, b"e")] * 22, partition=0)
+    assert found(18, 19) == [b"d"]
+    assert [record.value for record in first] == [b"c"] * 4 + [b"d"]
+    assert found(19, 41) == [b"e"] * 22
+    # Neighbours in one read, as a plan of parts has them.
+    parts = [OffsetRange(topic, 0, start, end) for start, end in itertools.pairwise((0, 5, 18, 19, 41))]
+    assert [record.offset for record in records(kafka, parts)] == [*range(41)]
+
+
 def delete_before(kafka: str, topic: str, offset: int) -> None:
     """What retention does, at once."""
     admin: Any = AdminClient({"bootstrap.servers": kafka})
