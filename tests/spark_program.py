@@ -170,6 +170,10 @@ class Operations:
         self._frame(format, options, "").write.format("noop").mode("overwrite").save()
         return time.perf_counter() - began
 
+    def client_loaded(self) -> bool:
+        """Whether the client library is in this process, where no read is done."""
+        return "confluent_kafka" in sys.modules
+
     def example(self, code: str) -> None:
         """Runs an example of a document."""
         exec(compile(code, "example", "exec"), {"__name__": "__main__"})  # noqa: S102 - our own documents

@@ -176,6 +176,12 @@ def test_workers_keep_their_consumers_and_a_retry_gets_a_new_one(
     assert [one["attempt"] for one in retried] == [1] * PARTITIONS
 
 
+def test_the_users_own_process_has_no_client(spark: Session, options: dict[str, str]) -> None:
+    """Spark forks its workers from processes that have none either: those import nothing of ours."""
+    assert spark.call("totals", **options)[0] == str(RECORDS)
+    assert spark.call("client_loaded") is False
+
+
 def test_jobs_at_once_over_one_topic_are_exact(spark: Session, options: dict[str, str]) -> None:
     """In one application; and a topic joined with itself."""
     expected = spark.call("totals", **options)

@@ -79,9 +79,7 @@ class PartitionConsumer:
                 # Records may have gone down with it: nobody may go on here as if nothing had happened.
                 self._position = None
                 raise
-        taken: list[Message] = []
-        while self._kept and len(taken) < records_max and not _beyond(self._kept[0], end):
-            taken.append(self._kept.popleft())
+        taken = self._take(records_max, end)
         if taken:
             self._position = _offset(taken[-1]) + 1
         self._advance(end)
@@ -117,6 +115,17 @@ class PartitionConsumer:
         assert self._position is not None
         reached = _offset(self._kept[0]) if self._kept else self._ahead
         self._position = max(self._position, reached if end is None else min(reached, end))
+
+    def _take(self, records_max: int, end: int | None) -> list[Message]:
+        kept = self._kept
+        if kept and len(kept) <= records_max and not _beyond(kept[-1], end):
+            taken: list[Message] = list(kept)  # nearly always: only the last ones of a range are looked at one by one
+            kept.clear()
+            return taken
+        taken = []
+        while kept and len(taken) < records_max and not _beyond(kept[0], end):
+            taken.append(kept.popleft())
+        return taken
 
     def _refill(self, records_max: int, timeout_s: float, end: int | None) -> None:
         if not self._refused:

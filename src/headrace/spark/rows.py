@@ -7,6 +7,7 @@ the schema that Spark derives from `DDL`, to the names inside lists, since Spark
 from __future__ import annotations
 
 from itertools import chain
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, final
 
 from headrace.ranges.arrow import arrow
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from headrace._client.range_consumer import Chunk
 
 DDL: Final = "key BINARY, value BINARY, topic STRING, partition INT, offset BIGINT, timestamp TIMESTAMP, timestampType INT"
+_KIND: Final = itemgetter(0)
+_MOMENT: Final = itemgetter(1)
 HEADERS_DDL: Final = ", headers ARRAY<STRUCT<key: STRING, value: BINARY>>"
 
 
@@ -65,13 +68,14 @@ class RowBatcher:
     def _stamps(self, stamps: Sequence[tuple[int, int]]) -> tuple[Any, Any]:
         # The client counts kinds from 1 and has 0 for none; Kafka's own numbers, and Spark's, begin with -1 for none.
         pa = self._pa
-        kinds, moments = zip(*stamps, strict=True)
+        kinds = set(map(_KIND, stamps))
+        moments: list[int] = list(map(_MOMENT, stamps))
         if 0 in kinds:
-            moments = tuple(ms if kind else -1 for kind, ms in stamps)
-        if len(set(kinds)) == 1:
-            numbers = pa.repeat(pa.scalar(kinds[0] - 1, pa.int32()), len(kinds))
+            moments = [ms if kind else -1 for kind, ms in stamps]
+        if len(kinds) == 1:
+            numbers = pa.repeat(pa.scalar(kinds.pop() - 1, pa.int32()), len(stamps))
         else:
-            numbers = pa.array([kind - 1 for kind in kinds], pa.int32())
+            numbers = pa.array([kind - 1 for kind, _ in stamps], pa.int32())
         return pa.array(moments, pa.int64()).cast(pa.timestamp("ms", tz="UTC")).cast(self._stamp), numbers
 
     def _header_column(self, headers: Sequence[list[tuple[str, bytes | None]] | None]) -> Any:

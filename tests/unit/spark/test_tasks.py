@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +31,11 @@ class Log:
     following: int = 10_000
     value_bytes: int = 10
     per_call: int = 300
+    is_slow: bool = False
     opened: int = 0
     takes: list[int] = field(default_factory=list[int])
+    collected: set[bool] = field(default_factory=set[bool])
+    """Whether the collector was on when it was read."""
 
     def connect(self, _settings: ConnectionSettings, topic: str, partition: int, _queue_bytes: int, /) -> Any:
         self.opened += 1
@@ -60,6 +65,9 @@ class Consumer:
             if at < self.log.first:
                 raise RecordsLost(self.topic, self.partition, at, min(self.log.first, end))
             raise OffsetsMissing(self.topic, self.partition, at, self.log.following)
+        self.log.collected.add(gc.isenabled())
+        if self.log.is_slow and timeout_s < 0.01:
+            return []
         to = min(at + min(records_max, self.log.per_call), end, self.log.following)
         self.position = to
         value = bytes(self.log.value_bytes)
@@ -162,6 +170,29 @@ def test_a_log_that_is_shorter_than_it_was() -> None:
 def test_silence_is_an_error_and_no_end() -> None:
     with pytest.raises(ReadStalled, match=r"t\[0\] at 50 of 60"):
         read(Log(following=50), 0, 60, **{"kafkaConsumer.pollTimeoutMs": "100"})
+
+
+def test_what_spark_takes_to_use_a_batch_is_no_silence() -> None:
+    part = task(pool(Log(is_slow=True)), 0, 2000, **{"kafkaConsumer.pollTimeoutMs": "200"})
+    found = next(part)["offset"].to_pylist()
+    time.sleep(0.3)
+    assert found + offsets(part) == list(range(2000))
+
+
+def test_the_collector_rests_only_while_a_batch_is_made() -> None:
+    """What Spark runs between batches is not ours to keep from it; and off stays off."""
+    log = Log()
+    for on in (True, False):
+        (gc.enable if on else gc.disable)()
+        try:
+            part = task(pool(log), 0, 3000)
+            assert {gc.isenabled() for _ in part} == {on}
+            assert log.collected == {False}
+            with pytest.raises(RecordsLost):
+                read(Log(first=40), 0, 100)
+            assert gc.isenabled() is on
+        finally:
+            gc.enable()
 
 
 def test_a_process_has_one_pool_for_the_same_options() -> None:
