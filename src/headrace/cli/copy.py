@@ -153,7 +153,7 @@ class _Destination:
         origin = ParquetOrigin(paths, self.topic, keep_partitions=self.keep_partitions)
         into = origin.topics()
         there = self._partitions(writer, into)
-        self._require(there, origin.partitions() if self.keep_partitions else 0)
+        self._require(there, origin.partitions() if self.keep_partitions else {})
         origin.begin(writer.note(min(into)))
         return Course(origin, writer, min(into), NOTE_CHARS_MAX)
 
@@ -164,11 +164,11 @@ class _Destination:
             raise TopicMissing(missing)
         return {topic: there[topic] for topic in topics}
 
-    def _require(self, there: Mapping[str, int], partitions: int) -> None:
-        for topic, count in sorted(there.items()):
-            if self.keep_partitions and count < partitions:
+    def _require(self, there: Mapping[str, int], needed: Mapping[str, int]) -> None:
+        for topic, count in sorted(needed.items()):
+            if self.keep_partitions and there[topic] < count:
                 raise Unusable(
-                    f"--keep-partitions: {topic} has {count} partitions, and {partitions} are needed; "
+                    f"--keep-partitions: {topic} has {there[topic]} partitions, and {count} are needed; "
                     "add some, or leave it out"
                 )
 

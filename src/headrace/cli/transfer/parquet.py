@@ -51,31 +51,33 @@ class ParquetOrigin:
 
     def topics(self) -> set[str]:
         """Where its records go."""
+        return {topic for file in self._files for topic in self._topics_of(file)}
+
+    def partitions(self) -> dict[str, int]:
+        """How many partitions each target needs, if they are kept; of a file with several topics, each as many as all."""
+        needed: dict[str, int] = {}
+        for file in self._files:
+            numbers = self._said(file, "partition", "; leave --keep-partitions out")
+            count = max(map(int, numbers), default=-1) + 1
+            for topic in self._topics_of(file):
+                needed[topic] = max(needed.get(topic, 0), count)
+        return needed
+
+    def _topics_of(self, file: Path) -> set[str]:
         if self._topic is not None:
             return {self._topic}
-        found: set[str] = set()
-        for file in self._files:
-            said = dict(_IN_PATH.findall(str(file)))
-            if "topic" in said:
-                found.add(said["topic"])
-            else:
-                self._require(file, "topic", "; say --topic")
-                column = self._opened(file).read(["topic"])["topic"]
-                found.update(map(str, column.unique().to_pylist()))
-        return found
+        return set(map(str, self._said(file, "topic", "; say --topic")))
 
-    def partitions(self) -> int:
-        """How many partitions the target needs, if they are kept."""
-        most = -1
-        for file in self._files:
-            said = dict(_IN_PATH.findall(str(file)))
-            if "partition" in said:
-                most = max(most, int(said["partition"]))
-            else:
-                self._require(file, "partition", "; leave --keep-partitions out")
-                column = self._opened(file).read(["partition"])["partition"]
-                most = max([most, *column.unique().to_pylist()])
-        return most + 1
+    def _said(self, file: Path, name: str, advice: str) -> list[Any]:
+        """The values of a column, each once: of the path, or of the file."""
+        in_path = dict(_IN_PATH.findall(str(file)))
+        if name in in_path:
+            return [in_path[name]]
+        opened = self._opened(file)
+        if name not in opened.schema_arrow.names:
+            raise Unusable(f"{file}: has no column {name}{advice}")
+        found: list[Any] = opened.read([name])[name].unique().to_pylist()
+        return found
 
     def begin(self, noted: str | None) -> None:
         """Go on where the note says. Raises `Unusable` if it is of other files."""
@@ -102,10 +104,6 @@ class ParquetOrigin:
             return self._parquet.ParquetFile(file)
         except (OSError, self._pa.ArrowInvalid) as error:
             raise Unusable(f"{file}: {error}") from None
-
-    def _require(self, file: Path, name: str, advice: str) -> None:
-        if name not in self._opened(file).schema_arrow.names:
-            raise Unusable(f"{file}: has no column {name}{advice}")
 
     def _of(self, file: Path, skip: int) -> Iterator[Outgoing]:
         opened, said = self._opened(file), dict(_IN_PATH.findall(str(file)))

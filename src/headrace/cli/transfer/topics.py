@@ -40,9 +40,13 @@ class TopicOrigin:
         return () if self._reading is None else self._reading.losses
 
     @property
-    def partitions(self) -> int:
-        """How many partitions the target needs, if they are kept."""
-        return max((partition for _, partition in self._ends), default=-1) + 1
+    def partitions(self) -> dict[str, int]:
+        """How many partitions each target needs, if they are kept."""
+        needed: dict[str, int] = {}
+        for topic, partition in self._ends:
+            into = self._into(topic)
+            needed[into] = max(needed.get(into, 0), partition + 1)
+        return needed
 
     def begin(
         self,
