@@ -210,6 +210,23 @@ BROKEN: dict[str, tuple[str, Callable[[], Story]]] = {
         "S5",
         lambda: begun().handle(0).send(1).apply(1).kill().member("n").fetch(0, name="n").start(0, "n"),
     ),
+    "the last commit of a revoke landed, was told of at the next assignment, and its record comes later on": (
+        "S5",
+        lambda: (
+            begun()
+            .handle(0)
+            .send(1)
+            .revoke()
+            .assign()
+            .apply(1)
+            .answer(1)
+            .fetch(1)
+            .revoke()
+            .assign()
+            .fetch(0)
+            .start(0)
+        ),
+    ),
     "a record is handled twice in one assignment": (
         "S5",
         lambda: begun().handle(0).start(0, attempt=2),
@@ -485,6 +502,9 @@ LAWFUL: dict[str, Callable[[], Story]] = {
         .commit(3, None, "n")
         .add(told.Removed(T0, 2))
         .add(told.Sought("m", T0, 2))
+    ),
+    "the last commit of a revoke lands when the member has it again and was told of the one before": lambda: (
+        begun().handle(0).send(1).revoke().assign().apply(1).answer(1).fetch(0, 1, 2).start(0)
     ),
     "what was unconfirmed at a crash comes again, once": lambda: (
         begun().handle(0).kill().member("n").fetch(0, name="n").handle(0, name="n")

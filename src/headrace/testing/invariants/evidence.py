@@ -197,6 +197,14 @@ class Partition:
         """Whether what is committed says that this record is finished."""
         return (self.committed is not None and offset < self.committed) or offset in self.kept
 
+    def forget_repeats(self, before: int | None = None) -> None:
+        """What is committed comes no more (`before` an offset that was read, or at all)."""
+        self.may_repeat = {
+            each
+            for each in self.may_repeat
+            if not self.covered(each) or (before is not None and each >= before)
+        }
+
     def unsettled_between(self, start: int | None, end: int) -> list[int]:
         """Unfinished records from `start` (None: from the origin) up to and without `end`."""
         if self.origin is None:

@@ -134,6 +134,8 @@ class Safety:
             ]
             if passed:
                 self._blame("S2", f"{member.name} passed over {_name(entry.place)} {passed}, unfinished")
+        if not tenure.fetched:
+            partition.forget_repeats(before=entry.offsets[0])
         tenure.fetched.update(entry.offsets)
         tenure.position = max(tenure.position or 0, entry.offsets[-1] + 1)
 
@@ -292,10 +294,12 @@ class Safety:
         before = {each for each in partition.settled if partition.covered(each)}
         partition.committed, partition.kept = entry.offset, kept
         self._check_kept(partition, member, sent, entry, before, now)
-        partition.may_repeat = {each for each in partition.may_repeat if not partition.covered(each)}
-        for tenure in partition.tenures:
-            if not tenure.fetched:  # It may have read the one or the other.
-                tenure.restored |= kept
+        # Who holds it and has read nothing yet may have been told of this commit, or of the one before.
+        beginning = [tenure for tenure in partition.tenures if not tenure.fetched]
+        for tenure in beginning:
+            tenure.restored |= kept
+        if not beginning:
+            partition.forget_repeats()
 
     def _before_seek(self, partition: Partition, sent: SentCommit | None) -> bool:
         """Whether this commit was on its way when the partition was moved."""
