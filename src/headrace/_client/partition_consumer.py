@@ -119,7 +119,8 @@ class PartitionConsumer:
     def _take(self, records_max: int, end: int | None) -> list[Message]:
         kept = self._kept
         if kept and len(kept) <= records_max and not _beyond(kept[-1], end):
-            taken: list[Message] = list(kept)  # nearly always: only the last ones of a range are looked at one by one
+            # Nearly always: only the last ones of a range are looked at one by one.
+            taken: list[Message] = list(kept)
             kept.clear()
             return taken
         taken = []
