@@ -9,6 +9,10 @@ from typing import Final
 
 REGRESSIONS: Final[tuple[tuple[int | str, str], ...]] = (
     (133734, "S5: a commit that landed after the next assignment was taken for one that it had been told of"),
+    (
+        139820,
+        "S2: retention's move was taken for the seek that had been asked for, and that one for nobody's",
+    ),
     (3245, "S5: the judge began a stop's time at the operator's word, after the app had failed by itself"),
     (
         3734,

@@ -359,6 +359,15 @@ LAWFUL: dict[str, Callable[[], Story]] = {
         .add(told.Sought("m", T0, 3))
         .fetch(3, 4)
     ),
+    "a seek that was asked for comes after retention has moved the partition": lambda: (
+        Story()
+        .log(5)
+        .member()
+        .add(told.Removed(T0, 3))
+        .add(told.SeekWanted("m", T0))
+        .add(told.Sought("m", T0, 3))
+        .add(told.Sought("m", T0, 4))
+    ),
     "an operator resets a group that is away": lambda: (
         begun()
         .handle(0, 1, 2)

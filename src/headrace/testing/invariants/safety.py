@@ -346,7 +346,8 @@ class Safety:
         wanted = member.seeks_wanted.get(entry.place, 0)
         if not (wanted or gone or partition.unpromised):
             self._blame("S2", f"{member.name} moved {_name(entry.place)} to {entry.offset} unasked")
-        member.seeks_wanted[entry.place] = max(0, wanted - 1)
+        if not gone:  # Else it may be retention's move, and the one that was asked for is still to come.
+            member.seeks_wanted[entry.place] = max(0, wanted - 1)
         partition.close(tenure)
         fresh = member.tenures[entry.place] = Tenure(member.name, entry.place, frozenset(), entry.offset)
         fresh.moved_to = entry.offset
