@@ -75,6 +75,13 @@ class GroupMember:
 
     def __exit__(self, *_: object) -> None:
         self._closing = True
+        # An assignment on its way that meets the close may never be answered, with the interpreter's lock held
+        # (librdkafka issue 4884): it is taken before.
+        self.consumer.unsubscribe()
+        give_up_at = time.monotonic() + _CLOSE_S
+        self.consumer.poll(_POLL_S)
+        while self.consumer.assignment() and time.monotonic() < give_up_at:
+            self.consumer.poll(_POLL_S)
         # In a thread, and not waited for long: librdkafka has been seen never to come back from this.
         closer = threading.Thread(target=self.consumer.close, name="group-member-close", daemon=True)
         closer.start()

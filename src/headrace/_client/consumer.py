@@ -368,6 +368,8 @@ class KafkaClient:
         # Paused, no record comes any more: one thrown away here would move a position past itself.
         self.pause(self._assignment.places())
         if self._static:
+            self._serve_callbacks()
+            self.pause(self._assignment.places())
             # To unsubscribe is to leave the group, of static members too; only a close on its own is not.
             self._rebalance("on_revoke", [TopicPartition(*place) for place in self._assignment.places()])
         else:
@@ -375,13 +377,23 @@ class KafkaClient:
                 self._consumer.unsubscribe()
             except KafkaException:
                 return  # a dead client has no group to leave
-        while self._goes_on_giving_back() and time.monotonic() < deadline:
-            try:
-                message = self._consumer.poll(_CLOSE_POLL_S)
-            except KafkaException:
-                return
-            if message is not None:
-                self._assignment.in_hand.append(message)
+            self._serve_callbacks()
+        while self._goes_on_giving_back() and time.monotonic() < deadline and self._serve_callbacks():
+            pass
+
+    def _serve_callbacks(self) -> bool:
+        """One poll; False if the client is dead.
+
+        An assignment that is on its way must be taken here: taken inside librdkafka's close, it may wait for ever for an
+        answer, and with it everybody, since confluent-kafka holds the interpreter's lock then (librdkafka issue 4884).
+        """
+        try:
+            message = self._consumer.poll(_CLOSE_POLL_S)
+        except KafkaException:
+            return False
+        if message is not None:
+            self._assignment.in_hand.append(message)
+        return True
 
     def _goes_on_giving_back(self) -> bool:
         # A static member keeps its partitions: they are its own again when it comes back.

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytest
 
 from headrace._client.consumer import KafkaClient
 from headrace.ports import CommitRequest, Committed
+from headrace.testing.broker import MockBroker
 from tests.embedded.client.support import PROTOCOLS, Listener, Taken, joined, poll_until, settings_for
-
-if TYPE_CHECKING:
-    from headrace.testing.broker import MockBroker
 
 ALL = [("orders", 0), ("orders", 1), ("orders", 2)]
 EVERYTHING = {place: list(range(100)) for place in ALL}
@@ -87,6 +85,40 @@ def test_a_second_member_takes_over_what_the_first_gives_back(
     assert held <= set(revoked)
     assert first.close(5.0)
     assert second.close(5.0)
+
+
+@pytest.mark.parametrize("protocol", [each for each in PROTOCOLS if each != "eager"])
+def test_an_assignment_on_its_way_is_taken_and_given_back_before_the_close(
+    group_id: str, protocol: str
+) -> None:
+    """Taken inside librdkafka's close it may never be answered, with the interpreter's lock held (issue 4884)."""
+    told: list[Any] = []  # an eager member has to look, before it is given anything
+    for wait_s in (2.0, 5.0, 10.0):
+        told = closed_with_an_assignment_on_its_way(f"{group_id}-{wait_s:g}", protocol, wait_s)
+        if told[-2:] == [("assign", [("one", 0)]), ("revoke", [("one", 0)])]:
+            return
+    pytest.fail(f"it was not taken: {told}")
+
+
+def closed_with_an_assignment_on_its_way(group_id: str, protocol: str, wait_s: float) -> list[Any]:
+    """What a member is told whose group gives it something, a while before it closes without having looked."""
+    with MockBroker(topics={"one": 1}) as broker:
+        members: list[tuple[KafkaClient, Listener]] = []
+        for _ in range(2):
+            client = KafkaClient(settings_for(broker.bootstrap_servers, group_id, protocol))
+            members.append((client, Listener(client)))
+            client.subscribe(["one"], members[-1][1])
+        give_up_at = time.monotonic() + 15
+        while not all(listener.told for _, listener in members) and time.monotonic() < give_up_at:
+            for client, _ in members:
+                client.poll(1, 0.02)
+        (heir, listener), (away, _) = sorted(
+            members, key=lambda each: any(places for _, places in each[1].told)
+        )
+        assert away.close(5.0)
+        time.sleep(wait_s)
+        assert heir.close(5.0)
+        return list(listener.told)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
