@@ -335,7 +335,7 @@ def compare(size: Size, peers: list[Any], limit_s: float) -> None:
     }
     late: set[str] = set()
     for case, group in groups.items():
-        spent, cpu, ours = at_best(lambda group=group: OfHeadrace()(group, topics))
+        spent, cpu, ours = at_best(partial(OfHeadrace(), group, topics))
         row(f"headrace, {case}", spent, group, topics, ours, f"  ({cpu:.3f} s of CPU)")
         for peer in [one for one in peers if one.name not in late]:
             label = f"{peer.name}, {case}"

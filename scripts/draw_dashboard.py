@@ -23,6 +23,7 @@ from headrace.web import serve
 FOLDER = Path(__file__).parents[1] / "docs" / "pictures"
 PARTITIONS = 48
 WATCH_S = 40
+TOKEN = "0123456789abcdef"  # noqa: S105 - of an app that lives a minute
 VIEWS: tuple[tuple[str, int, int, str], ...] = (
     ("dashboard", 1280, 900, "light"),
     ("dashboard-dark", 1280, 900, "dark"),
@@ -62,13 +63,27 @@ def app_at_work(servers: str) -> App:
 
 
 def produce(broker: MockBroker, done: threading.Event) -> None:
-    """A little more than the app can handle, then less."""
-    number = 0
+    """A little more than the app can handle, then less; some customers buy more than others."""
+    number, chance = 0, random.Random(3)  # noqa: S311 - for a picture
     while not done.wait(0.25):
         count = 320 if number < 40_000 else 60
-        broker.produce("orders", [(f"customer-{number + n}", b"1") for n in range(count)])
+        broker.produce("orders", [(_customer(chance), b'{"amount": 1}') for _ in range(count)])
         broker.produce("audits", [(f"customer-{n}", b"1") for n in range(20)])
         number += count
+
+
+def _customer(chance: random.Random) -> str:
+    """One in five records is of four customers."""
+    hot = chance.random()
+    return f"customer-{int(hot * 20)}" if hot < 0.2 else f"customer-{chance.randrange(100_000)}"
+
+
+def look(page: Page) -> None:
+    """Into the newest dead letter."""
+    page.fill("#look-token", TOKEN)
+    page.click("text=Newest dead letters of orders.dead")
+    page.click("#letter-rows .place >> nth=0")
+    page.wait_for_selector("#record:not([hidden])")
 
 
 def drawn(page: Page, name: str, folder: Path) -> None:
@@ -92,7 +107,7 @@ def main() -> None:
         sync_playwright() as playwright,
     ):
         app = app_at_work(broker.bootstrap_servers)
-        with serve(app, 0, actions_token="0123456789abcdef") as server:  # noqa: S106 - of an app that lives a minute
+        with serve(app, 0, actions_token=TOKEN, show_records=True) as server:
             app.start()
             threading.Thread(target=produce, args=(broker, done), daemon=True).start()
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
@@ -106,6 +121,7 @@ def main() -> None:
                 page.goto(server.url)
                 page.wait_for_selector(".numbers dd")
                 time.sleep(2)
+                look(page)
                 drawn(page, name, folder)
                 page.close()
             browser.close()

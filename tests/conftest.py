@@ -11,8 +11,10 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import kafka_server
+from tests.reached import Reached
 from tests.topics import Topics
 
 if TYPE_CHECKING:
@@ -25,8 +27,16 @@ if TYPE_CHECKING:
 KAFKA_FIXTURES = {"kafka", "secure_kafka"}
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """See that the notices are reached; no property fails because the machine is slow."""
+    settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("patient")
+    config.pluginmanager.register(Reached(), "reached")
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Set the markers that follow from what a test uses and where it is."""
+    """Set the markers that follow from what a test uses and where it is, before `-m` chooses."""
     for item in items:
         if not KAFKA_FIXTURES.isdisjoint(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.kafka)

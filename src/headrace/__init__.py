@@ -17,11 +17,13 @@ from headrace._core.snapshot import (
 )
 from headrace._core.states import AppState
 from headrace._execute.scope import current_worker_resource as worker_resource
+from headrace._runtime.connections_told import ConnectionSnapshot, ScalingSnapshot
 from headrace._runtime.deliveries import Delivery
+from headrace._runtime.hot_keys import HotKey, HotKeys
 from headrace._runtime.rebalances import RebalanceSnapshot
 from headrace._runtime.snapshots import OwnerSnapshot, Snapshot
 from headrace.app import App
-from headrace.config import Batching, Budgets, Commit, RetryPolicy, Timeouts
+from headrace.config import Batching, Budgets, Commit, Connections, RetryPolicy, Timeouts
 from headrace.errors import (
     AppStateError,
     BrokerUnreachable,
@@ -74,6 +76,8 @@ __all__ = [
     "Commit",
     "ConcurrentAccess",
     "ConfigError",
+    "ConnectionSnapshot",
+    "Connections",
     "CountersSnapshot",
     "DeadLetterFailed",
     "DecodeFailed",
@@ -91,6 +95,8 @@ __all__ = [
     "HeadraceError",
     "Health",
     "Holding",
+    "HotKey",
+    "HotKeys",
     "InternalFailure",
     "LifespanFailed",
     "LoopEnded",
@@ -110,6 +116,7 @@ __all__ = [
     "Reject",
     "RetryLater",
     "RetryPolicy",
+    "ScalingSnapshot",
     "Snapshot",
     "Stalled",
     "SubscriptionSnapshot",

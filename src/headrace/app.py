@@ -14,16 +14,18 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
-from headrace._client.settings import ConnectionSettings, checked_librdkafka
+from headrace._client.settings import checked_librdkafka
 from headrace._runtime.assembly import Assembly
 from headrace._runtime.completion import Completion
 from headrace._runtime.handlers import check_handler, name_of, resolve_kind, with_timeout_checked
+from headrace._runtime.positions import require_place
 from headrace._runtime.process import ended_by_signals, own_process, refuse_while_loading
-from headrace._runtime.settings import AppSettings
+from headrace._runtime.settings import AppSettings, connection_of
 from headrace.config import (
     Batching,
     Budgets,
     Commit,
+    Connections,
     RetryPolicy,
     Timeouts,
     known_names,
@@ -33,6 +35,7 @@ from headrace.config import (
 from headrace.errors import AppStateError, ConfigError, WouldDeadlock
 from headrace.observe.attached import Attached
 from headrace.observe.settings import checked_gauges, checked_reporters
+from headrace.observe.tracing import Tracing, carried, checked_tracing, traced
 from headrace.subscriptions import SubscriptionSettings
 
 if TYPE_CHECKING:
@@ -55,7 +58,6 @@ if TYPE_CHECKING:
     from headrace.records import Record
 
 F = TypeVar("F", bound="Callable[..., Any]")
-ENDS = ("earliest", "latest")
 
 
 class App:
@@ -72,7 +74,9 @@ class App:
         thread itself is blocked, where to join again is not possible.
     reporters: what metrics are passed on to while the app runs: each a reporter, a `headrace.observe.Reporting`, or a mapping
         as in a file, such as `{"type": "console", "every_s": 10}`. They cannot disturb the app.
+    connections: how many connections to Kafka, see `Connections`; several share `concurrency` and `workers` evenly.
     gauges: numbers of your own, reported beside Headrace's.
+    tracing: make a span of OpenTelemetry around each handler call, see `headrace.observe.Tracing`; None makes none.
     loop: where `async` handlers run: "own", a loop on a thread of its own, or "caller", the loop of `async with app`.
 
     Making an app does no I/O. An app runs once. All methods may be called from any thread unless they say otherwise.
@@ -95,6 +99,8 @@ class App:
         on_stall: OnStall = "report",
         reporters: Sequence[Reporter | Reporting | Mapping[str, Any]] = (),
         gauges: Sequence[Gauge] = (),
+        tracing: Tracing | None = None,
+        connections: Connections | None = None,
     ) -> None:
         self.settings = AppSettings(
             bootstrap_servers,
@@ -109,14 +115,10 @@ class App:
             on_stall,
             checked_reporters(reporters),
             checked_gauges(gauges),
+            checked_tracing(tracing),
+            Connections() if connections is None else connections,
         )
-        self._connection = ConnectionSettings(
-            bootstrap_servers=bootstrap_servers,
-            group_id=group_id,
-            librdkafka=self.settings.librdkafka,
-            group_protocol=group_protocol,
-            instance_id=instance_id,
-        )
+        self._connection = connection_of(self.settings)
         self._subscriptions: list[tuple[SubscriptionSettings, Callable[..., Any]]] = []
         # Guards the step from "not started" to "started"; everything later belongs to the assembly.
         self._lock = threading.Lock()
@@ -341,16 +343,11 @@ class App:
         The returned `Delivery` may be awaited or ignored. A delivery that fails fails the record. Raises
         `AppStateError` if the app does not run.
         """
-        return self._assembly.produce(topic, value, key, headers, partition)
+        return self._assembly.produce(topic, value, key, carried(self.settings, headers), partition)
 
     def seek(self, topic: str, partition: int, to: int | Literal["earliest", "latest"] | datetime) -> None:
         """Continue one of our partitions at an offset, an end, or the first record at or after a moment; commits that place."""
-        if (
-            isinstance(to, bool)
-            or (isinstance(to, int) and to < 0)
-            or (isinstance(to, str) and to not in ENDS)
-        ):
-            raise ConfigError("seek", to, "an offset of at least 0, 'earliest', 'latest' or a datetime")
+        require_place("seek", to)
         self._assembly.seek((topic, partition), to)
 
     def pause(self, *partitions: TopicPartition) -> None:
@@ -379,7 +376,7 @@ class App:
         return self._assembly.tracker.latest
 
     def snapshot(self) -> Snapshot:
-        """The latest snapshot: immutable, made whole by the owner thread about four times a second; costs nothing to call."""
+        """The latest snapshot: immutable, made whole by the owner thread, four times a second where that is cheap; costs nothing to call."""
         return self._assembly.snapshot()
 
     @property
@@ -420,7 +417,7 @@ class App:
                 raise ConfigError("loop", "caller", "'own', unless the app is entered by `async with app`")
             if self._assembly.began:
                 raise AppStateError("start", self.state.value, "an app runs once; make a new one")
-            self._assembly.start(self._subscriptions, loop, random.random, self)
+            self._assembly.start(traced(self.settings, self._subscriptions), loop, random.random, self)
             self._attached.start()
             self._assembly.when_over(self._attached.request_stop)
 

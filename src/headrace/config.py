@@ -210,6 +210,36 @@ class Budgets:
 
 @_settings
 @dataclass(frozen=True, slots=True)
+class Connections:
+    """How many connections an app has to Kafka, each a group member with an owner thread and workers of its own.
+
+    min, max: bounds. One is enough unless fetching or decompressing is what holds the handlers up.
+    start: how many at first; None: `min`.
+    cooldown_s: nothing changes within so long after a change. A rebalance and what it moves should be over by then.
+    fair: keep to partitions over processes, so that a process that has just started finds its share.
+    grow_when: "fetching" adds one when fetching has held the handlers up for a while; "partitions" whenever some
+        connection has more than one partition.
+    """
+
+    min: int = 1
+    max: int = 1
+    start: int | None = None
+    cooldown_s: float = 60.0
+    fair: bool = True
+    grow_when: Literal["fetching", "partitions"] = "fetching"
+
+    def __post_init__(self) -> None:
+        require_count("Connections.min", self.min, 1, 64)
+        require_count("Connections.max", self.max, self.min, 64)
+        if self.start is not None:
+            require_count("Connections.start", self.start, self.min, self.max)
+        require_range("Connections.cooldown_s", self.cooldown_s, 0.1, 86_400)
+        require_choice("Connections.fair", self.fair, (True, False))
+        require_choice("Connections.grow_when", self.grow_when, ("fetching", "partitions"))
+
+
+@_settings
+@dataclass(frozen=True, slots=True)
 class Timeouts:
     """Bounds on every wait.
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import AppStateError
+from headrace.observe.tracing import traced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 def check_before_start(app: App) -> None:
     """Raise what a start of `app` would refuse before it connects: `ConfigError` or `HandlerError`."""
     app._require_subscriptions()
-    app._assembly.check(app._subscriptions)
+    app._assembly.check(traced(app.settings, app._subscriptions))
 
 
 @contextmanager

@@ -240,6 +240,10 @@ class Executor(Protocol):
         """Workers that run a handler now. May be called from any thread."""
         ...
 
+    def share(self, connections: int) -> None:
+        """So many connections share the subscription: run an equal part of it at once, one handler at least. Any thread."""
+        ...
+
     def close(self, timeout_s: float) -> list[str]:
         """End the workers; returns the names of those that did not end in time (they are daemons and are abandoned)."""
         ...

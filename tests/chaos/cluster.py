@@ -48,9 +48,10 @@ class Node:
 class Cluster:
     """Node 1 is broker and controller, node 2 broker only. One thread at a time."""
 
-    def __init__(self, folder: Path, reaper: Reaper) -> None:
+    def __init__(self, folder: Path, reaper: Reaper, start_wait_s: float = START_WAIT_S) -> None:
         self._folder = folder
         self._reaper = reaper
+        self._start_wait_s = start_wait_s
         direct1, up1, proxied1, controller, direct2, up2, proxied2 = free_ports(7)
         self._controller = controller
         self.nodes = (Node(1, direct1, up1, proxied1), Node(2, direct2, up2, proxied2))
@@ -85,8 +86,8 @@ class Cluster:
         for node in self.nodes:
             self._wait_until_serving(node)
         admin = AdminClient({"bootstrap.servers": self.direct})
-        deadline = time.monotonic() + START_WAIT_S
-        while len(admin.list_topics(timeout=START_WAIT_S).brokers) < len(self.nodes):
+        deadline = time.monotonic() + self._start_wait_s
+        while len(admin.list_topics(timeout=self._start_wait_s).brokers) < len(self.nodes):
             assert time.monotonic() < deadline, "the second node did not join"
             time.sleep(0.1)
 
@@ -165,7 +166,7 @@ class Cluster:
         self._reaper.watch(self._running[node.number].pid)
 
     def _wait_until_serving(self, node: Node) -> None:
-        deadline = time.monotonic() + START_WAIT_S
+        deadline = time.monotonic() + self._start_wait_s
         while not is_open(node.direct):
             assert self._running[node.number].poll() is None, self._tail(node)
             assert time.monotonic() < deadline, f"node {node.number} is not ready:\n{self._tail(node)}"

@@ -11,11 +11,11 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from tests.chaos.program import Job
-from tests.chaos.schedule import MAIN_MEMBERS, MAX_POLL_S, MEMBERS, SESSION_S
+from tests.chaos.schedule import MAIN_MEMBERS, MAX_POLL_S, MEMBERS, SCALING_MEMBERS, SESSION_S
 from tests.members.plan import Plan
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 Protocol = Literal["classic", "consumer"]
 PROTOCOLS: tuple[Protocol, ...] = ("classic", "consumer")
 SIDE_GROUPS = 2
+CONNECTIONS = {"min": 1, "max": 3, "start": 2, "cooldown_s": 3.0, "grow_when": "partitions"}
+RESTLESS_MEMBERS = ("many-2",)
+"""These open and close connections without need; those of the others follow the policy."""
 STATIC_MEMBERS = ("c",)
 """These keep their group.instance.id through restarts."""
 STOP_WAIT_S = 60.0
@@ -64,7 +67,9 @@ class Crew:
     ) -> None:
         self.protocol: Protocol = protocol
         self.main_group = f"{protocol}-main"
-        self.groups = (self.main_group, *(f"{protocol}-side-{n + 1}" for n in range(SIDE_GROUPS)))
+        self.side_groups = tuple(f"{protocol}-side-{n + 1}" for n in range(SIDE_GROUPS))
+        self.scaling_group = f"{protocol}-many"
+        self.groups = (self.main_group, *self.side_groups, self.scaling_group)
         self.locks: dict[str, threading.Lock] = {name: threading.Lock() for name in MEMBERS}
         self._servers = servers
         self._topic = topic
@@ -167,7 +172,12 @@ class Crew:
             instance_id = f"static-{name}" if name in STATIC_MEMBERS else None
             plan = self._plan(self.main_group, label, label, instance_id)
             return Job(label, faults, (plan,))
-        plans = tuple(self._plan(group, f"{label}/{group}", label) for group in self.groups[1:])
+        if name in SCALING_MEMBERS:
+            plan = self._plan(self.scaling_group, label, label)
+            restless = name in RESTLESS_MEMBERS
+            plan = replace(plan, connections=CONNECTIONS, names_connections=True, restless=restless)
+            return Job(label, faults, (plan,))
+        plans = tuple(self._plan(group, f"{label}/{group}", label) for group in self.side_groups)
         return Job(label, faults, plans, churn_seed=self._seed)
 
     def _plan(self, group: str, member: str, client: str, instance_id: str | None = None) -> Plan:

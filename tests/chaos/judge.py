@@ -9,12 +9,12 @@ Decides only from what producers, handlers, brokers and the doer of faults wrote
 | duplicate | a record was started again after a handler returned for it, and either nothing excuses that, or the commit its new holder began from called it finished |
 | order | records of one key at once or out of order, by members who could know better |
 | commit past unfinished | an accepted commit, or its map, covers a record that no handler had finished |
-| commit went back | (named once, not for each record that is repeated for it) a later commit of a partition is lower than an earlier one, and its member neither committed anew within `MENDED_WITHIN_S`, nor said that the last one of a revoke had overtaken it |
+| commit went back | (named once, not for each record that is repeated for it) a later commit of a partition is lower than an earlier one, and its member neither committed anew within `MENDED_WITHIN_S`, nor said that the last one of a revoke had overtaken it; the last one of a revoke may be written twice |
 | zombie | a handler started on a partition that its member had given back, or that another member was given, and the member could know |
 | unknown record | a handler ran a record that no producer had acknowledged |
 
-A member *cannot know* while it is adrift: frozen, cut off, or its interpreter held; and for `GRACE_S` after, in which
-it hears from its coordinator again; while a broker is away or the coordinator moves, it hears from nobody. What is repeated, overlaps or starts too late for that reason is counted, not hidden.
+A member *cannot know* while it is adrift: frozen, cut off, or its interpreter held; nor while a broker is away, the
+coordinator moves, or is still loading by its own word; and for `GRACE_S` after, in which it hears from its coordinator again. What is repeated, overlaps or starts too late for that reason is counted, not hidden.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ OVERTAKEN = "an older commit was written after it"
 """The last commit of a revoke cannot wait for one that is on its way; its member says so when it comes to that."""
 COORDINATOR_AWAY = ("broker restart", "coordinator move")
 """Faults in which a member may find no coordinator that could tell it anything."""
+LOADING = "COORDINATOR_LOAD_IN_PROGRESS"
+"""What a coordinator answers that is there again, and has still to read what it is to say."""
 STOP_UNCONFIRMED = "stop_unconfirmed"
 """What a member says when its stop goes on without an answer to the last commit."""
 NEVER = float("inf")
@@ -127,9 +129,9 @@ class _Troubles:
 
     def __init__(self, lines: Iterable[Line], own: Iterable[Line]) -> None:
         """`lines` of the ledger of faults; `own` of the group's."""
-        self.unconfirmed_stops = {
-            line.member for line in own if line.kind == "told" and line.detail == STOP_UNCONFIRMED
-        }
+        told = [line for line in own if line.kind == "told"]
+        self.unconfirmed_stops = {line.member for line in told if line.detail == STOP_UNCONFIRMED}
+        self._loading_at = sorted(line.at for line in told if LOADING in line.detail)
         self.adrift: dict[str, list[tuple[float, float]]] = defaultdict(list)
         self.killed: dict[str, float] = {}
         self._away: list[tuple[float, float]] = []
@@ -140,7 +142,7 @@ class _Troubles:
                 case "fault" if line.detail.startswith(COORDINATOR_AWAY):
                     away_at[line.detail] = line.at
                 case "fault over" if line.detail in away_at:
-                    self._away.append((away_at.pop(line.detail), line.at))
+                    self._away.append((away_at.pop(line.detail), self._loaded_from(line.at)))
                 case "adrift":
                     began[(line.member, line.detail)] = line.at
                 case "back":
@@ -154,6 +156,13 @@ class _Troubles:
         for member, windows in self.adrift.items():
             self.adrift[member] = [(a, self._heard_from(b)) for a, b in windows]
 
+    def _loaded_from(self, there_at: float) -> float:
+        """When a coordinator that is there again can tell its group something."""
+        for at in self._loading_at:
+            if there_at < at <= there_at + GRACE_S:
+                there_at = at
+        return there_at
+
     def _heard_from(self, back_at: float) -> float:
         """When a member that came back then finds its coordinator there."""
         for away, there in sorted(self._away):
@@ -165,6 +174,10 @@ class _Troubles:
         """Whether the member could not know at some moment between."""
         windows = self.adrift.get(process_of(member), ())
         return any(a <= (since if until is None else until) and since <= b + GRACE_S for a, b in windows)
+
+    def is_coordinator_away(self, at: float) -> bool:
+        """Whether nobody could be told anything then, or only just: members that were put out meanwhile hear of it afterwards."""
+        return any(away <= at <= there + GRACE_S for away, there in self._away)
 
     def late_s(self, member: str, at: float) -> float:
         """How long after it came back."""
@@ -278,6 +291,8 @@ class _Judgement:
             return commit.offset
         if self._is_mended(index, highest):
             self.verdict.allowed["commit went back after it had been given up, noticed and mended"] += 1
+        elif self._is_rewritten(index, highest):
+            self.verdict.allowed["commit went back, and the last one of a revoke was written again"] += 1
         elif self._is_overtaken(commit):
             self.verdict.allowed["commit went back, overtaken by the last one of a revoke, and told"] += 1
             return commit.offset
@@ -294,6 +309,15 @@ class _Judgement:
             for line in self.story.custody
         )
 
+    def _is_rewritten(self, index: int, highest: int) -> bool:
+        """librdkafka wrote both anew, in their order, when the coordinator was there again, and nobody had begun meanwhile."""
+        began_at = self.story.commits[index].at
+        custody = [line for line in self.story.custody if line.at <= began_at + MENDED_WITHIN_S]
+        if not custody or custody[-1].kind != "revoked" or custody[-1].offset != highest:
+            return False
+        later = self.story.commits[index + 1 :]
+        return any(commit.offset == highest and commit.at <= began_at + MENDED_WITHIN_S for commit in later)
+
     def _is_mended(self, index: int, highest: int) -> bool:
         began_at = self.story.commits[index].at
         until_at = began_at + MENDED_WITHIN_S
@@ -308,13 +332,20 @@ class _Judgement:
         for run in self.story.runs:
             own, taken = self._custody_at(run, stale)
             adrift = self.troubles.is_adrift(run.member, run.began.at)
-            if own is not None and own.kind == "assigned" and taken is None and id(own) not in stale:
+            is_holder = own is not None and own.kind == "assigned" and taken is None
+            if is_holder and not (adrift and id(own) in stale):
                 continue
             if own is not None and own.kind == "assigned" and adrift:
                 late.add(id(run))
                 self.verdict.allowed["started by a member that was adrift, after another was given it"] += 1
                 late_s = self.troubles.late_s(run.member, run.began.at)
                 self.verdict.latest_zombie_s = max(self.verdict.latest_zombie_s, late_s)
+                continue
+            if own is not None and own.kind == "assigned" and self.troubles.is_coordinator_away(run.began.at):
+                late.add(id(run))
+                self.verdict.allowed[
+                    "started while the coordinator was away, after another was given it"
+                ] += 1
                 continue
             why = "though it was never given it"
             if own is not None:
@@ -327,16 +358,30 @@ class _Judgement:
         """Those, by identity, that a member took note of when the group had long gone on without it.
 
         A member that comes back finds the assignment that it slept through, takes it, and hears a moment later that it
-        is lost. Whoever holds the partition by then does not lose it by that.
+        is lost; or revoked, since librdkafka forgets of a loss where something is assigned: that is one only where another
+        holds the partition. Whoever holds it by then does not lose it by that.
         """
         stale: set[int] = set()
         for index, line in enumerate(self.story.custody):
             if line.kind == "assigned" and self.troubles.is_adrift(line.member, line.at):
                 own = (later for later in self.story.custody[index + 1 :] if later.member == line.member)
                 after = next(own, None)
-                if after is not None and after.detail == "lost" and after.at <= line.at + GRACE_S:
+                if after is None or after.at > line.at + GRACE_S:
+                    continue
+                if after.detail == "lost" or (after.kind == "revoked" and self._is_held_before(index)):
                     stale.add(id(line))
         return stale
+
+    def _is_held_before(self, index: int) -> bool:
+        """Whether another, alive, was given the partition before this line, and neither gave it back nor lost it."""
+        line = self.story.custody[index]
+        last = {before.member: before for before in self.story.custody[:index]}
+        return any(
+            member != line.member
+            and before.kind == "assigned"
+            and not self.troubles.died_between(member, before.at, line.at)
+            for member, before in last.items()
+        )
 
     def _custody_at(self, run: _Run, stale: set[int]) -> tuple[Line | None, Line | None]:
         """The last line of the run's member on its custody, and the first assignment to another after it."""

@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace import ForcedStop
-from headrace._core import notices
+from headrace._core import connection_notices, notices
+from headrace._core.scaling import Decision, decide
+from headrace._runtime import siblings
 from tests.chaos.judge import STOP_UNCONFIRMED
 from tests.members.ledger import Ledger
 from tests.members.plan import Plan
-from tests.members.program import FORCED_EXIT_CODE, make_app
+from tests.members.program import FORCED_EXIT_CODE, make_app, named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +34,11 @@ if TYPE_CHECKING:
 
     from headrace import App
     from headrace._core.notices import Notice
+    from headrace._core.scaling import View
 
 TOLD = (
+    connection_notices.ConnectionFailed,
+    connection_notices.ConnectionsChanged,
     notices.ClientFault,
     notices.CommitOverdue,
     notices.CommitRefused,
@@ -46,6 +51,11 @@ TOLD = (
     notices.PartitionReassigned,
 )
 """Notices that the report counts."""
+RESTS_S = 5.0
+"""A restless app changes its connections when they have been settled for so long: longer than the policy waits, whose turn
+comes first."""
+OUT_OF_TURN = ("stopping", "cooling_down", "below_min", "above_max", "no_fresh_sample")
+"""What a restless app decides as any other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +86,44 @@ class Job:
         return cls(**(told | {"plans": plans}))
 
 
+class Restless:
+    """In place of the policy: up to max and down to min, again and again. Of one app alone."""
+
+    def __init__(self) -> None:
+        self._falling = False
+
+    def __call__(self, view: View, now: float) -> Decision:
+        """As `decide`."""
+        told = decide(view, now)
+        if told.why in OUT_OF_TURN:
+            return told
+        if any(each.settled_since is None or now - each.settled_since < RESTS_S for each in view.connections):
+            return Decision(0, "unsettled")
+        bounds = view.bounds
+        self._falling = view.count >= bounds.max or (self._falling and view.count > bounds.min)
+        if self._falling:
+            return Decision(-1, "spare", max(each.number for each in view.connections))
+        return Decision(1, "many_partitions")
+
+
 def app_of(plan: Plan, ledger: Ledger) -> App:
     """The plan's app; what it tells beyond custody goes to the ledger too."""
+    if plan.restless:
+        setattr(siblings, "decide", Restless())  # noqa: B010 - an assignment is refused by mypy
     app = make_app(plan, ledger)
 
     def tell(notice: Notice) -> None:
-        if isinstance(notice, notices.StateChanged) and notice.reason == "unconfirmed":
-            ledger.write("told", detail=STOP_UNCONFIRMED)
+        match notice:
+            case notices.StateChanged(_, _, "unconfirmed"):
+                who = {"member": named(plan, 0)} if plan.names_connections else {}
+                ledger.write("told", detail=STOP_UNCONFIRMED, **who)
+            case connection_notices.ConnectionMoved(number, _, _, "unconfirmed"):
+                ledger.write("told", detail=STOP_UNCONFIRMED, member=named(plan, number))
+            case _:
+                pass
         if isinstance(notice, TOLD):
             facts = notice.facts()
-            code = facts.get("code") or facts.get("reason") or ""
+            code = facts.get("code") or facts.get("reason") or facts.get("why") or facts.get("error") or ""
             ledger.write(
                 "told", detail=f"{notice.name} {code}".strip()[:80], partition=facts.get("partition", -1)
             )

@@ -3,7 +3,9 @@
 Decides from the ledgers alone. A partition is *slow* while its oldest unfinished record is older than `SLOW_AFTER_S`
 though handlers end; it is *stuck* when no handler of it ended for `STUCK_AFTER_S` of calm though a record waits, or for
 `STUCK_ANYWAY_S`, whatever happens. A member is stuck when a partition that it holds has waiting records and the member
-has started nothing for as long. Refuses to know about faults, but for when the last one was over.
+has started nothing for as long. Calm begins with the assignment, and anew with each app of the group that stops: where apps
+come and go by themselves, several generations in a row may wait for one that has left by then. Refuses to know about
+faults, but for when the last one was over.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tests.chaos.judge import process_of
 from tests.members.ledger import Reader
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 SLOW_AFTER_S = 5.0
 STUCK_AFTER_S = 22.0
 """After the last fault: a session (6 s), one wait for a member that is not there (the poll interval, 10 s), a reserve."""
+SCALED = "connections_changed"
 STUCK_ANYWAY_S = 100.0
 """Faults of several members may follow each other on one partition: it goes from the frozen to the cut to the hostile."""
 
@@ -46,6 +50,7 @@ class _Partition:
     finished: set[int] = field(default_factory=set[int])
     ended_at: float = float("-inf")
     holder: str = ""
+    assigned_at: float = float("-inf")
 
     def oldest_at(self) -> float | None:
         while self.waiting and self.waiting[0][0] in self.finished:
@@ -61,6 +66,8 @@ class Progress:
         self._readers = {group: Reader(path) for group, path in groups.items()}
         self._partitions: dict[tuple[str, int], _Partition] = {}
         self._started_at: dict[str, float] = {}
+        self._scaled_at: dict[str, float] = {}
+        self._stopped_at = dict.fromkeys(groups, float("-inf"))
         self._seen = dict.fromkeys(["", *groups], 0)
         self.handled = 0
         self.produced = 0
@@ -87,13 +94,18 @@ class Progress:
             for partition in self._partitions.values()
         )
 
-    def started_since(self, member: str, at: float) -> bool:
-        """Whether this member began to handle a record since then."""
-        return self._started_at.get(member, float("-inf")) >= at
+    def started_since(self, process: str, at: float) -> bool:
+        """Whether a member in this process began to handle a record since then."""
+        return any(began >= at for who, began in self._started_at.items() if process_of(who) == process)
+
+    def scaled_since(self, process: str, at: float) -> bool:
+        """Whether the number of connections of an app in this process changed since then."""
+        return self._scaled_at.get(process, float("-inf")) >= at
 
     def holders(self, group: str) -> set[str]:
-        """Who holds partitions of the group."""
-        return {p.holder for (whose, _), p in self._partitions.items() if whose == group and p.holder}
+        """The processes that hold partitions of the group."""
+        held = (p.holder for (whose, _), p in self._partitions.items() if whose == group and p.holder)
+        return {process_of(holder) for holder in held}
 
     def _new(self, name: str, reader: Reader) -> list[Line]:
         lines = reader.refresh()
@@ -114,8 +126,13 @@ class Progress:
                     partition.finished.add(line.offset)
                     partition.ended_at = line.at
                     self.handled += 1
+                case "told" if line.detail.startswith(SCALED):
+                    self._scaled_at[process_of(line.member)] = line.at
                 case "assigned":
-                    self._partition(group, line.partition).holder = line.member
+                    partition = self._partition(group, line.partition)
+                    partition.holder, partition.assigned_at = line.member, line.at
+                case "stopped":
+                    self._stopped_at[group] = line.at
                 case "revoked" | "unconfirmed":
                     partition = self._partition(group, line.partition)
                     if partition.holder == line.member:
@@ -134,7 +151,7 @@ class Progress:
             if now - oldest_at > SLOW_AFTER_S:
                 self.slow_s += span_s
             quiet_since = max(partition.ended_at, oldest_at)
-            if _is_too_long(now, quiet_since, calm_since[group]):
+            if _is_too_long(now, quiet_since, self._calm(group, partition, calm_since)):
                 holder = partition.holder or "nobody"
                 yield Stall(group, holder, number, quiet_since, f"offset {partition.waiting[0][0]} waits")
 
@@ -144,8 +161,11 @@ class Progress:
             if oldest_at is None or not partition.holder:
                 continue
             since = max(oldest_at, self._started_at.get(partition.holder, float("-inf")))
-            if _is_too_long(now, since, calm_since[group]):
+            if _is_too_long(now, since, self._calm(group, partition, calm_since)):
                 yield Stall(group, partition.holder, number, since, "the member has started nothing since")
+
+    def _calm(self, group: str, partition: _Partition, calm_since: Mapping[str, float]) -> float:
+        return max(calm_since[group], self._stopped_at[group], partition.assigned_at)
 
 
 def _is_too_long(now: float, quiet_since: float, calm_since: float) -> bool:

@@ -1,13 +1,14 @@
 """A TCP proxy between members and brokers that cuts, delays and silences one client at a time.
 
 Decides how bytes travel; refuses to know Kafka but for one thing: the first request on a connection names its client
-(`client.id`), and faults are set by that name. Invariant: without a fault, bytes pass unchanged and in order.
+(`client.id`), and faults are set by that name, for all connections of a member. Invariant: without a fault, bytes pass unchanged and in order.
 No well-kept package does this: Toxiproxy is a Go program, and the proxies on PyPI know no faults.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import struct
 import threading
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 CHUNK_BYTES = 65_536
 FIRST_REQUEST_BYTES_MAX = 100_000
 CALL_WAIT_S = 10.0
+FURTHER = re.compile(r"(.+\.\d+)-\d+")
+"""The client.id of one more connection of a member: the member's, and a number."""
 
 
 class Link(StrEnum):
@@ -181,8 +184,10 @@ async def _first_request(reader: asyncio.StreamReader) -> bytes:
 
 
 def client_of(request: bytes) -> str:
-    """The client.id of a request: length, api key, api version, correlation id, then a string. Raises `ValueError`."""
+    """The member that a request comes from, by its client.id: length, api key, api version, correlation id, then a string. Raises `ValueError`."""
     if len(request) < 14:
         raise ValueError(f"not a request of Kafka's: {len(request)} bytes")
     (length,) = struct.unpack_from(">h", request, 12)
-    return "" if length < 0 else request[14 : 14 + length].decode()
+    name = "" if length < 0 else request[14 : 14 + length].decode()
+    further = FURTHER.fullmatch(name)
+    return name if further is None else further[1]

@@ -14,7 +14,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING
 
 from tests.chaos.cluster import Cluster
-from tests.chaos.crew import Crew
+from tests.chaos.crew import RESTLESS_MEMBERS, Crew
 from tests.chaos.evidence import Evidence
 from tests.chaos.faults import Faults
 from tests.chaos.offsets import OffsetsLog
@@ -22,14 +22,14 @@ from tests.chaos.progress import Progress
 from tests.chaos.proxy import Proxy
 from tests.chaos.reaper import Reaper
 from tests.chaos.report import Outcome, stall_text
-from tests.chaos.schedule import MAIN_MEMBERS, MEMBERS, schedule
+from tests.chaos.schedule import MAIN_MEMBERS, MEMBERS, SCALING_MEMBERS, schedule
 from tests.chaos.traffic import Traffic
 from tests.chaos.versions import versions
 from tests.members.ledger import Ledger
 from tests.topics import Topics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from tests.chaos.crew import Protocol
@@ -39,6 +39,8 @@ PARTITIONS = 8
 RATE = 80.0
 LOOK_EVERY_S = 0.25
 TELL_EVERY_S = 10.0
+STACKS_EVERY_S = 30.0
+"""So often a process is asked for its stacks: to write them while its threads run is not without danger for it."""
 ASSEMBLE_S = 60.0
 FAULTS_OVER_WAIT_S = 60.0
 CALM_S = 45.0
@@ -111,6 +113,7 @@ class _Course:
         self._log = OffsetsLog(cluster.direct, {group: Ledger(path) for group, path in self._paths.items()})
         self._troubles: list[str] = []
         self._told: set[tuple[str, int, str]] = set()
+        self._asked_at: dict[str, float] = {}
 
     def run(self) -> Outcome:
         for crew in self._crews:
@@ -159,18 +162,29 @@ class _Course:
         self._say(self._live(time.monotonic() - began) + "; calm")
 
     def _calm(self) -> None:
-        """Faults are over, records still come: soon every main member must be at work."""
+        """Faults are over, records still come: soon every member must be at work, and connections come and go again."""
         since = time.monotonic() + 1.0
 
         def idle() -> list[str]:
-            labels = [crew.label(name) for crew in self._crews for name in MAIN_MEMBERS]
+            labels = self._labels(MAIN_MEMBERS + SCALING_MEMBERS)
             return [label for label in labels if not self._progress.started_since(label, since)]
 
-        if not self._await(lambda: not idle(), CALM_S):
+        def fixed() -> list[str]:
+            labels = self._labels(RESTLESS_MEMBERS)
+            return [label for label in labels if not self._progress.scaled_since(label, since)]
+
+        if not self._await(lambda: not idle() and not fixed(), CALM_S):
+            self._troubles += [
+                f"fixed number: {label} changed its connections no more since the faults ended\n{self._evidence(label)}"
+                for label in fixed()
+            ]
             self._troubles += [
                 f"stuck member: {label} started nothing since the faults ended\n{self._evidence(label)}"
                 for label in idle()
             ]
+
+    def _labels(self, names: Iterable[str]) -> list[str]:
+        return [crew.label(name) for crew in self._crews for name in names]
 
     def _await(self, condition: Callable[[], bool], within_s: float) -> bool:
         deadline = time.monotonic() + within_s
@@ -194,7 +208,8 @@ class _Course:
             for label, code, log in crew.ended_by_themselves():
                 if ("died", 0, label) not in self._told:
                     self._told.add(("died", 0, label))
-                    self._troubles.append(f"died: {label} ended by itself with {code}:\n{log}")
+                    # The gravest first: only so many are shown.
+                    self._troubles.insert(0, f"died: {label} ended by itself with {code}:\n{log}")
                 crew.revive(label)
 
     def _tell_stall(self, stall: Stall, now: float) -> None:
@@ -204,7 +219,11 @@ class _Course:
         self._told.add(known)
         for crew in self._crews:
             for name, label in crew.alive().items():
-                if stall.who.startswith(label):
+                if (
+                    stall.who.startswith(label)
+                    and now >= self._asked_at.get(label, -STACKS_EVERY_S) + STACKS_EVERY_S
+                ):
+                    self._asked_at[label] = now
                     crew.send(name, signal.SIGUSR1)  # all its stacks go to its log
                     time.sleep(0.2)
         text = stall_text(stall, now, self._evidence(stall.who))

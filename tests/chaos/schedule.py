@@ -21,9 +21,11 @@ MAX_POLL_S = 10.0
 FIRST_AT_S = 4.0
 BUSY_S, REST_S = 60.0, 40.0
 """After so long no fault begins for a while: the last one ends, and whoever is stuck then is stuck for good."""
-MEMBERS = ("a", "b", "c", "crowd-1", "crowd-2")
-"""The processes of a crew: three with one app of its main group each, two with an app of each side group."""
+MEMBERS = ("a", "b", "c", "crowd-1", "crowd-2", "many-1", "many-2")
+"""The processes of a crew: three with one app of its main group each, two with an app of each side group, and two with one
+app each of a group whose members have several connections, which come and go."""
 MAIN_MEMBERS = MEMBERS[:3]
+SCALING_MEMBERS = MEMBERS[5:]
 
 
 class Kind(StrEnum):

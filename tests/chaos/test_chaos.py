@@ -45,7 +45,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_chaos_leaves_no_anomaly(outcome: Outcome, protocol: Protocol) -> None:
     verdicts = outcome.of_protocol(protocol)
-    assert len(verdicts) == 3
+    assert len(verdicts) == 4
     assert not [name for verdict in verdicts for name in verdict.names()], text_of(outcome)
     assert not outcome.troubles, text_of(outcome)
     # A run in which nothing happened proves nothing.

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.judge import GRACE_S, OVERTAKEN, STOP_UNCONFIRMED, Verdict, judge
+from tests.chaos.evidence import on_one_clock
+from tests.chaos.judge import GRACE_S, LOADING, OVERTAKEN, STOP_UNCONFIRMED, Verdict, judge
 from tests.members.ledger import Line
 
 
@@ -61,10 +62,28 @@ def script(*offsets: int, key: str | None = "k") -> Script:
     return Script().acked(*offsets, key=key).say("assigned", 0)
 
 
+def script_of(member: str) -> Script:
+    """Record 0 was produced, and this member was given the partition."""
+    return Script().acked(0).say("assigned", 0, member)
+
+
+LOADING_TOLD = f"commit_refused {LOADING}"
+
+
 def taken_over(*, offset: int, after_s: float = 6.5) -> Script:
     """0 to 2 are produced; "a" finishes 0 and 1, of which 0 is committed, and is frozen; "b" takes over."""
     frozen = script(0, 1, 2).ran(0, 1).say("committed", 1).fault("adrift").later(after_s)
     return frozen.say("assigned", offset, "b")
+
+
+def test_who_was_adrift_may_be_given_what_is_free_and_soon_give_it_back() -> None:
+    """What it was given then is no assignment that it slept through, though a revoke follows."""
+    held = script(0, 1).ran(0).say("committed", 1).say("revoked", 1, detail="clean")
+    held.fault("adrift", "b").fault("back", "b").later(GRACE_S - 1.0).say("assigned", 1, "b")
+    held.later(2.0).ran(1, member="b").say("committed", 2, "b").say("revoked", 2, "b", "clean")
+    verdict = held.verdict()
+    assert verdict.anomalies == []
+    assert not verdict.allowed
 
 
 def test_a_good_run_has_no_anomaly() -> None:
@@ -140,15 +159,47 @@ def test_a_good_run_has_no_anomaly() -> None:
             .later(GRACE_S + 1.0).say("unconfirmed", 1, detail=OVERTAKEN),
             "commit went back",
         ),
+        # The coordinator was away, but it knew of its loss; or it was there again.
+        (
+            script(0).fault("fault", "", "coordinator move").say("unconfirmed", detail="lost").say("assigned", 0, "b")
+            .ran(0).fault("fault over", "", "coordinator move"),
+            "zombie",
+        ),
+        (
+            script(0).fault("fault", "", "coordinator move").say("assigned", 0, "b")
+            .fault("fault over", "", "coordinator move").later(GRACE_S + 1.0).ran(0),
+            "zombie",
+        ),
+        # The last commit of a revoke was written again, but the next holder had begun from the one between.
+        (
+            script(0).ran(0).say("revoked", 1, detail="clean").say("committed", 1).say("committed", 0)
+            .say("assigned", 0, "b").say("committed", 1),
+            "commit went back",
+        ),
         # The broker was away, but before.
         (
             script(0).fault("fault", "", "broker restart").fault("fault over", "", "broker restart").fault("adrift")
             .fault("back").later(GRACE_S + 1.0).say("assigned", 0, "b").ran(0),
             "zombie",
         ),
+        # Its coordinator was loading, long ago.
+        (
+            script(0).fault("adrift").fault("fault", "", "broker restart").fault("back")
+            .fault("fault over", "", "broker restart").later(1.0).say("told", detail=LOADING_TOLD)
+            .later(GRACE_S + 1.0).say("assigned", 0, "b").ran(0),
+            "zombie",
+        ),
         # A member of another process was adrift.
         (script(0).fault("adrift", "c").say("assigned", 0, "b").ran(0).fault("back", "c"), "zombie"),
         (script(0).ran(0, 7), "unknown record"),
+        # Connections of one process are told apart: a clean scale-down repeats nothing, and what was given up is given up.
+        (
+            script_of("a/1").ran(0, member="a/1").say("revoked", 1, "a/1", "clean").say("assigned", 0, "a/0")
+            .ran(0, member="a/0"),
+            "duplicate",
+        ),
+        (script_of("a/1").say("revoked", 0, "a/1", "clean").say("assigned", 0, "a/0").ran(0, member="a/1"), "zombie"),
+        (script_of("a/1").starts(0, "a/1").say("assigned", 0, "a/0").ran(0, member="a/0").ends(0, "a/1"), "order"),
     ],
 )  # fmt: skip
 def test_a_doctored_ledger_is_called_by_the_name_of_its_fault(doctored: Script, name: str) -> None:
@@ -179,6 +230,11 @@ def test_a_doctored_ledger_is_called_by_the_name_of_its_fault(doctored: Script, 
             "started by a member that was adrift, after another was given it",
         ),
         (
+            script(0, 1).say("revoked", 0, detail="clean").say("assigned", 0, "b").fault("adrift").later(9.0).fault("back")
+            .say("assigned", 0).ran(0).say("revoked", 0, detail="clean").ran(1, member="b"),
+            "started by a member that was adrift, after another was given it",
+        ),
+        (
             script(0).ran(0).say("unconfirmed", detail="lost").say("assigned", 0, "b").ran(0, member="b"),
             "repeated, unconfirmed: lost",
         ),
@@ -199,8 +255,19 @@ def test_a_doctored_ledger_is_called_by_the_name_of_its_fault(doctored: Script, 
             "commit went back, overtaken by the last one of a revoke, and told",
         ),
         (
+            script(0).ran(0).say("revoked", 1, detail="clean").say("committed", 0).say("committed", 1)
+            .say("committed", 0).say("committed", 1),
+            "commit went back, and the last one of a revoke was written again",
+        ),
+        (
             script(0).fault("adrift").fault("fault", "", "broker restart").fault("back").later(GRACE_S + 1.0)
             .say("assigned", 0, "b").ran(0).fault("fault over", "", "broker restart"),
+            "started by a member that was adrift, after another was given it",
+        ),
+        (
+            script(0).fault("adrift").fault("fault", "", "broker restart").fault("back")
+            .fault("fault over", "", "broker restart").later(GRACE_S - 1.0).say("told", detail=LOADING_TOLD)
+            .later(2.0).say("assigned", 0, "b").ran(0),
             "started by a member that was adrift, after another was given it",
         ),
         (
@@ -211,6 +278,26 @@ def test_a_doctored_ledger_is_called_by_the_name_of_its_fault(doctored: Script, 
         (
             script(0).ran(0).say("revoked", 0, detail="abandoned").say("assigned", 0, "b").ran(0, member="b"),
             "repeated, its drain overran",
+        ),
+        # It was put out while nobody could tell it so.
+        (
+            script(0).fault("fault", "", "coordinator move").say("assigned", 0, "b").ran(0)
+            .say("unconfirmed", detail="lost").fault("fault over", "", "coordinator move"),
+            "started while the coordinator was away, after another was given it",
+        ),
+        (
+            script(0).fault("fault", "", "broker restart").fault("fault over", "", "broker restart").later(1.0)
+            .say("assigned", 0, "b").ran(0).say("unconfirmed", detail="lost"),
+            "started while the coordinator was away, after another was given it",
+        ),
+        # What befalls a process befalls all its connections.
+        (
+            script_of("a/1").ran(0, member="a/1").fault("killed").say("assigned", 0, "b/0").ran(0, member="b/0"),
+            "repeated, unconfirmed when its member was killed",
+        ),
+        (
+            script_of("a/1").fault("adrift").say("assigned", 0, "b/0").ran(0, member="a/1").fault("back"),
+            "started by a member that was adrift, after another was given it",
         ),
     ],
 )  # fmt: skip
@@ -234,3 +321,15 @@ def test_redelivery_of_what_no_handler_finished_is_no_repetition() -> None:
     assert (killed.verdict().anomalies, killed.verdict().allowed.total()) == ([], 0)
     unkeyed = script(0, 1, key=None).starts(0, key=None).starts(1, key=None).ends(1).ends(0)
     assert unkeyed.verdict().anomalies == []
+
+
+def test_what_a_broker_wrote_is_timed_by_the_members_beside_it() -> None:
+    """The time of day was set twenty seconds forward between the two commits."""
+    lines = [
+        Line("start", 10.0, 1010.0, "a"),
+        Line("committed", 10.5, 1010.5),
+        Line("start", 11.0, 1031.0, "a"),
+        Line("committed", 31.4, 1031.4),
+        Line("generation", 31.6, 1031.6),
+    ]
+    assert [round(line.at, 6) for line in on_one_clock(lines)] == [10.0, 10.5, 11.0, 11.4, 11.6]

@@ -134,6 +134,7 @@ def proxy() -> Generator[tuple[Proxy, int]]:
 
 def test_the_first_request_names_the_client() -> None:
     assert client_of(first_request("consumer-a.1")) == "consumer-a.1"
+    assert client_of(first_request("consumer-many-1.3-2")) == "consumer-many-1.3"
     with pytest.raises(ValueError, match="not a request"):
         client_of(b"GET /")
 
@@ -204,6 +205,20 @@ def test_slow_is_told_from_stuck(tmp_path: Path) -> None:
     assert progress.unfinished() == 5
     assert progress.look(STUCK_AFTER_S + 1, {"g": 2.0}) == [], "a fault was over only then"
     assert progress.look(STUCK_ANYWAY_S + 1, {"g": STUCK_ANYWAY_S}), "but there is an end to that"
+
+
+def test_where_apps_come_and_go_the_last_one_begins_the_calm(tmp_path: Path) -> None:
+    acked, group = Ledger(tmp_path / "acked"), Ledger(tmp_path / "group", "m")
+    acked.write("acked", topic="t", partition=0, offset=0, at=0.0)
+    progress = Progress(tmp_path / "acked", {"g": tmp_path / "group"})
+    group.write("stopped", detail="0", at=3.0)
+    assert progress.look(STUCK_AFTER_S + 2, {"g": 0.0}) == []
+    group.write("assigned", topic="t", partition=0, at=4.0)
+    assert progress.look(STUCK_AFTER_S + 3.5, {"g": 0.0}) == []
+    assert len(progress.look(STUCK_AFTER_S + 4.5, {"g": 0.0})) == 2
+    group.write("stopped", detail="0", at=STUCK_ANYWAY_S)
+    assert progress.look(STUCK_ANYWAY_S - 1, {"g": 0.0}) == []
+    assert progress.look(STUCK_ANYWAY_S + 1, {"g": 0.0}), "but there is an end to that"
 
 
 def test_a_member_that_starts_nothing_is_stuck(tmp_path: Path) -> None:

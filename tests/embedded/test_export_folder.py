@@ -214,6 +214,33 @@ def test_texts_are_decoded_and_what_is_none_is_named(command: Command, tmp_path:
     assert files(broken) == ["_export.json"]
 
 
+def test_what_was_left_out_is_told_by_the_try_that_did_and_counted_by_those_after_it(
+    command: Command, broker: MockBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first try breaks after the part that has no record but a bad one."""
+    broker.produce("words", [("k", "4"), ("k", "five"), ("k", "6")])
+    target = tmp_path / "out"
+    asked = ["words", "--to", str(target), "--by", "partition", "--part-records", "1", "--decode", "json"]
+    asked += ["--on-undecodable", "report", "--quiet", "--resume"]
+    honest, broken = manifests.Manifest.note, OSError("the disk is gone")
+
+    def note(self: manifests.Manifest, part: Any) -> None:
+        if len(self.done) == 3:
+            raise broken
+        honest(self, part)
+
+    with monkeypatch.context() as breaking:
+        breaking.setattr(manifests.Manifest, "note", note)
+        _, _, err = command(*asked)
+    assert "left out: words[0]@2: the value is not JSON" in err
+    assert "3 of 6 parts are whole" in err
+    for lines in (["left out: words[0]@4: the value is not", "left out: 1 in"], ["left out: 2 in"]):
+        code, _, err = command(*asked)
+        assert code is Exit.OK
+        assert [line.partition(" JSON")[0].partition(" parts")[0] for line in err.splitlines()] == lines
+    assert [row["value"] for row in rows(target)] == ["1", "[2]", "4", "6"]
+
+
 def test_what_cannot_be_meant_is_refused(command: Command, broker: MockBroker, tmp_path: Path) -> None:
     target = tmp_path / "out"
     there = ("orders", "--to", str(target), "--by", "partition")

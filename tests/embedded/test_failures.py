@@ -143,7 +143,7 @@ class LivePartitions:
 def snapshots_that_look_into_the_owner(patch: pytest.MonkeyPatch) -> None:
     """Karafka's own mistake: what is read is what the owner changes."""
 
-    def take(board: Board, busy_workers: Sequence[int], now: float) -> EngineSnapshot:
+    def take(board: Board, busy_workers: Sequence[int], now: float, _last: object) -> EngineSnapshot:
         partitions: Any = LivePartitions(board, now)
         return replace(core_snapshot.take_snapshot(board, busy_workers, now), partitions=partitions)
 

@@ -150,6 +150,52 @@ def test_lag_grows_while_handlers_stand_still(broker: MockBroker) -> None:
         app.stop()
 
 
+def test_a_paused_app_still_says_how_far_it_is_behind(broker: MockBroker) -> None:
+    """Five of ten acknowledged, then paused: the partition is five behind, and so is the topic."""
+    kept, taken = Kept(), list[Record[Any, Any]]()
+    app = App(
+        broker.bootstrap_servers, "pauses", reporters=[Reporting(kept, 0.1)], commit=Commit(every_s=0.05)
+    )
+    app.subscribe(TOPIC, ack="manual")(taken.append)
+    app.start()
+    try:
+        broker.produce(TOPIC, [(b"k", b"v")] * 10, 2)
+        until(lambda: len(taken) == 10)
+        app.pause((TOPIC, 2))
+        for record in taken[:5]:
+            record.ack()
+        until(lambda: kept.last.get(lag(2)) == 5, "lag of the partition")
+        until(lambda: kept.last.get(f"headrace_topic_lag_records{{topic={TOPIC}}}") == 5, "lag of the topic")
+        until(lambda: kept.last[f"headrace_partition_paused{{topic={TOPIC},partition=2}}"] == 1)
+    finally:
+        app.stop()
+
+
+@pytest.mark.parametrize("guarantee", ["at_most_once", "none"])
+def test_weaker_guarantees_have_the_same_metrics(broker: MockBroker, guarantee: Any) -> None:
+    kept = Kept()
+    app = App(
+        broker.bootstrap_servers, guarantee, reporters=[Reporting(kept, 0.1)], commit=Commit(every_s=0.05)
+    )
+
+    @app.subscribe(TOPIC, guarantee=guarantee)
+    def handle(_record: Record[Any, Any]) -> None:
+        pass
+
+    app.start()
+    try:
+        produce(broker, 40)
+        place = f"{{topic={TOPIC},partition=1}}"
+        until(lambda: kept.last.get(lag(1)) == 0 and kept.last[f"headrace_partition_position{place}"] == 10)
+        until(lambda: kept.last.get(f"headrace_partition_committed_offset{place}") == 10)
+        assert kept.last[f"headrace_partition_committable_offset{place}"] == 10
+        unknown = {key for key in kept.unknown if place in key}
+        # Nothing is unfinished, so nothing has an age.
+        assert unknown == {f"headrace_partition_oldest_unfinished_age_seconds{place}"}
+    finally:
+        app.stop()
+
+
 def test_nothing_that_reporters_do_reaches_the_app(broker: MockBroker) -> None:
     produce(broker, 40)
     release = threading.Event()
@@ -201,8 +247,8 @@ def guarded(app: App) -> Generator[list[GuardedConsumer]]:
     connection = app._connection
     guards: list[GuardedConsumer] = []
 
-    def make_client() -> Client:
-        guards.append(GuardedConsumer(KafkaClient(connection)))
+    def make_client(number: int) -> Client:
+        guards.append(GuardedConsumer(KafkaClient(connection, connection=number)))
         return cast("Client", guards[-1])
 
     app._assembly = app._assembly.renewed(

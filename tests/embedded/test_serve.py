@@ -40,8 +40,8 @@ def until(condition: Callable[[], object], what: str) -> None:
 
 
 def asked(port: int, path: str) -> tuple[int, str]:
-    """One answer."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    """One answer: its status and its text."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
         connection.request("GET", path)
         answer = connection.getresponse()

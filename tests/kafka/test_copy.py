@@ -81,13 +81,19 @@ def contents(kafka: str, topic: str, *, partitions: bool = True) -> list[Any]:
     return sorted(held, key=lambda one: one[:2])
 
 
+def copied(kafka: str, source: str, target: str) -> None:
+    """A broker calls a transaction committed before its markers are written: a reader may be too early."""
+    wanted = contents(kafka, source)
+    wait_until(lambda: contents(kafka, target) == wanted, "the target is as the source")
+
+
 def test_a_copy_has_everything_in_its_own_partition(
     kafka: str, topics: Topics, source: str, command: Command
 ) -> None:
     target = topics.create(partitions=4, suffix="-target")
     code, said = command(source, "--topic", target, "--keep-partitions")
     assert (code, said) == (Exit.OK, "60 records copied\n")
-    assert contents(kafka, target) == contents(kafka, source)
+    copied(kafka, source, target)
     assert len(contents(kafka, source)) == COUNT
 
 
@@ -100,6 +106,7 @@ def test_by_key_a_key_is_in_one_partition_and_in_order(kafka: str, topics: Topic
     target = topics.create(partitions=3, suffix="-target")
     assert command(origin, "--topic", target)[0] is Exit.OK
     of_key: dict[Any, list[StoredRecord]] = {}
+    wait_until(lambda: len(records(kafka, target)) == COUNT, "the markers of its transactions")
     for record in records(kafka, target):
         of_key.setdefault(record.key, []).append(record)
     assert len(of_key) == 5
@@ -134,19 +141,21 @@ def test_by_name_a_copy_goes_on_where_it_was_whatever_ended_it(
     assert code is Exit.FAILED
     code, said = command(*asked)
     assert code is Exit.OK
-    assert contents(kafka, target) == contents(kafka, source)
+    copied(kafka, source, target)
     assert command(*asked) == (Exit.OK, "0 records copied\n")
     fill(kafka, source, COUNT, COUNT + 5)
     assert command(*asked) == (Exit.OK, "5 records copied\n")
-    assert contents(kafka, target) == contents(kafka, source)
+    copied(kafka, source, target)
 
 
 STANDS_STILL = """
+import signal
 import time
 from headrace._client.transactions import TransactionWriter
 from headrace.cli import main
 from headrace.cli.transfer import course
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where the suite runs in the background
 course.RECORDS_MAX = 10
 honest, count = TransactionWriter.send, []
 
@@ -184,12 +193,13 @@ def test_a_copy_that_is_ended_in_a_transaction_leaves_none_of_it(
     _, said = process.communicate(timeout=WAIT_S)
     assert process.returncode == code, said
     if end is signal.SIGINT:
-        assert said.startswith("20 records copied; again with --name")
+        # Before it the client may tell that the coordinator of transactions is still loading.
+        assert "20 records copied; again with --name" in said
         wait_until(
             lambda: len(records(kafka, target)) == 20, "the transaction that was aborted holds nobody up"
         )
     assert command(*asked) == (Exit.OK, "40 records copied\n")
-    assert contents(kafka, target) == contents(kafka, source)
+    copied(kafka, source, target)
 
 
 @pytest.mark.parametrize("by", [None, "partition", "hour"])
@@ -222,7 +232,7 @@ def test_from_parquet_back_to_a_topic(
     monkeypatch.setattr(Course, "_commit", commit)
     assert command(*asked)[0] is Exit.FAILED
     assert command(*asked) == (Exit.OK, "46 records copied\n")
-    assert contents(kafka, target) == contents(kafka, source)
+    copied(kafka, source, target)
     assert "one of files" in command(source, *asked[1:])[1]
     if by is not None:
         manifest = out / "_export.json"

@@ -14,7 +14,9 @@ class Plan:
 
     slow_ms: handlers take 0 to so many milliseconds, a number that the record alone decides.
     keeps_values: what the handler read is written down with its end.
-    librdkafka, subscribe, timeouts: passed on to `App`, `App.subscribe` and `Timeouts`.
+    librdkafka, subscribe, timeouts, connections: passed on to `App`, `App.subscribe`, `Timeouts` and `Connections`.
+    names_connections: each connection writes to the ledger under a name of its own, `name/number`.
+    restless: connections come and go without need, as long as the group is settled.
     """
 
     name: str
@@ -31,6 +33,9 @@ class Plan:
     librdkafka: dict[str, Any] | None = None
     subscribe: dict[str, Any] | None = None
     timeouts: dict[str, Any] | None = None
+    connections: dict[str, Any] | None = None
+    names_connections: bool = False
+    restless: bool = False
 
     def to_argument(self) -> str:
         """As one argument of a command."""

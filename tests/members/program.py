@@ -14,7 +14,7 @@ import time
 import zlib
 from typing import TYPE_CHECKING, Any
 
-from headrace import App, Commit, ForcedStop, Record, Timeouts
+from headrace import App, Commit, Connections, ForcedStop, Record, Timeouts
 from headrace._core import notices
 from tests.members.ledger import Ledger
 from tests.members.plan import Plan
@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headrace._core.notices import Notice
+    from tests.members.ledger import Kind
 
 FORCED_EXIT_CODE = 3
 HANGS = b"hangs"
 """A record with this key never returns from its handler."""
+OWNER = "headrace-owner"
+"""Name of the thread that owns the first connection; those of the others have their number behind it."""
 
 
 def make_app(plan: Plan, ledger: Ledger) -> App:
@@ -39,8 +42,9 @@ def make_app(plan: Plan, ledger: Ledger) -> App:
         librdkafka=plan.librdkafka,
         commit=Commit(every_s=plan.commit_every_s),
         timeouts=Timeouts(**(plan.timeouts or {})),
+        connections=Connections(**(plan.connections or {})),
     )
-    app.listen(custody_writer(ledger))
+    app.listen(custody_writer(ledger, plan))
     handler = async_handler(plan, ledger) if plan.run_in == "asyncio" else handler_of(plan, ledger)
     app.subscribe(*plan.topics, **(plan.subscribe or {}))(handler)
     return app
@@ -50,7 +54,7 @@ def handler_of(plan: Plan, ledger: Ledger) -> Callable[[Record[Any, Any]], None]
     """A handler for threads."""
 
     def handle(record: Record[Any, Any]) -> None:
-        facts = facts_of(record)
+        facts = facts_of(record) | who_handles(plan, record)
         ledger.write("start", **facts, attempt=record.attempt)
         if record.raw_key == HANGS:
             threading.Event().wait()
@@ -64,7 +68,7 @@ def async_handler(plan: Plan, ledger: Ledger) -> Callable[[Record[Any, Any]], An
     """The same for an event loop."""
 
     async def handle(record: Record[Any, Any]) -> None:
-        facts = facts_of(record)
+        facts = facts_of(record) | who_handles(plan, record)
         ledger.write("start", **facts, attempt=record.attempt)
         try:
             if record.raw_key == HANGS:
@@ -84,6 +88,28 @@ def facts_of(record: Record[Any, Any]) -> dict[str, Any]:
     return {"topic": record.topic, "partition": record.partition, "offset": record.offset, "key": key}
 
 
+def who_handles(plan: Plan, record: Record[Any, Any]) -> dict[str, str]:
+    """The connection that a record came by, if it has a name: whoever acknowledges the record knows."""
+    if not plan.names_connections:
+        return {}
+    tenure: Any = record._tenure
+    return {"member": named(plan, tenure._acknowledge.__self__.number)}
+
+
+def who_tells(plan: Plan) -> dict[str, str]:
+    """The connection that a notice comes from, if it has a name: it is told on the thread of its owner."""
+    if not plan.names_connections:
+        return {}
+    owner = threading.current_thread().name
+    assert owner.startswith(OWNER), owner
+    return {"member": named(plan, int(owner.removeprefix(OWNER).removeprefix("-") or 0))}
+
+
+def named(plan: Plan, connection: int) -> str:
+    """A connection's name in the ledger."""
+    return f"{plan.name}/{connection}"
+
+
 def outcome_of(plan: Plan, record: Record[Any, Any]) -> str:
     """What the ledger says at the end."""
     return f"ok:{(record.raw_value or b'').decode()}" if plan.keeps_values else "ok"
@@ -95,20 +121,23 @@ def pause_s(plan: Plan, record: Record[Any, Any]) -> float:
     return number % (plan.slow_ms + 1) / 1000
 
 
-def custody_writer(ledger: Ledger) -> Callable[[Notice], None]:
+def custody_writer(ledger: Ledger, plan: Plan) -> Callable[[Notice], None]:
     """Write down when partitions come and go."""
+
+    def write(kind: Kind, topic: str, partition: int, **facts: Any) -> None:
+        ledger.write(kind, topic=topic, partition=partition, **facts, **who_tells(plan))
 
     def listen(notice: Notice) -> None:
         match notice:
             case notices.PartitionAssigned(topic, partition, _, offset):
-                ledger.write("assigned", topic=topic, partition=partition, offset=offset)
+                write("assigned", topic, partition, offset=offset)
             case notices.PartitionRevoked(topic, partition, _, committable, abandoned):
                 how = "abandoned" if abandoned else "clean"
-                ledger.write("revoked", topic=topic, partition=partition, offset=committable, detail=how)
+                write("revoked", topic, partition, offset=committable, detail=how)
             case notices.RevokeUnconfirmed(topic, partition, offset, code):
-                ledger.write("unconfirmed", topic=topic, partition=partition, offset=offset, detail=code)
+                write("unconfirmed", topic, partition, offset=offset, detail=code)
             case notices.PartitionLost(topic, partition):
-                ledger.write("unconfirmed", topic=topic, partition=partition, detail="lost")
+                write("unconfirmed", topic, partition, detail="lost")
             case _:
                 pass
 

@@ -8,6 +8,23 @@ from __future__ import annotations
 from typing import Final
 
 REGRESSIONS: Final[tuple[tuple[int | str, str], ...]] = (
+    (
+        514694,
+        "S2: where a member that is frozen had begun, and never committed, was taken for the group's start",
+    ),
+    (529587, "S2: a seek beside a member that was frozen was judged by where the group had been before it"),
+    (
+        1018801,
+        "S2: an offset that was gone, asked for before a sleep, moved the partition that had come back meanwhile",
+    ),
+    (
+        1048569,
+        "S3: the next owner was blamed for what its map called finished, by a seek of a forgotten member",
+    ),
+    (
+        904167,
+        "S4: a partition assigned anew for its silence answered a revoke that was still to come, whose commit undid the next owner's",
+    ),
     (133734, "S5: a commit that landed after the next assignment was taken for one that it had been told of"),
     (
         139820,

@@ -277,6 +277,22 @@ BROKEN: dict[str, tuple[str, Callable[[], Story]]] = {
         "S2",
         lambda: Story(LATEST).log(3).member().commit(1).kill().member("n").fetch(2, name="n"),
     ),
+    "a record is left out behind a seek beside a member that is frozen": (
+        "S2",
+        lambda: (
+            Story()
+            .log(4)
+            .member()
+            .member("n")
+            .add(told.SeekWanted("n", T0))
+            .add(told.Sought("n", T0, 2))
+            .fetch(3, name="n")
+        ),
+    ),
+    "a group that begins at the end commits past what it was given": (
+        "S1",
+        lambda: Story(LATEST).log(3).member().fetch(1, 2).commit(3),
+    ),
     "a record is started twice, at most once": (
         "S5",
         lambda: begun(rules=ONCE).commit(3).start(0).ends(0).start(0, attempt=2),
@@ -367,6 +383,16 @@ LAWFUL: dict[str, Callable[[], Story]] = {
         .add(told.SeekWanted("m", T0))
         .add(told.Sought("m", T0, 3))
         .add(told.Sought("m", T0, 4))
+    ),
+    "a user's seek beside a member that is frozen": lambda: (
+        Story()
+        .log(4)
+        .member()
+        .member("n")
+        .fetch(0, 1, name="n")
+        .add(told.SeekWanted("n", T0))
+        .add(told.Sought("n", T0, 2))
+        .fetch(2, 3, name="n")
     ),
     "an operator resets a group that is away": lambda: (
         begun()
@@ -610,6 +636,9 @@ LAWFUL: dict[str, Callable[[], Story]] = {
     ),
     "a group that has committed nothing yet begins at the end again": lambda: (
         Story(LATEST).log(3).member().kill().member("n").commit(2, name="n").fetch(2, name="n")
+    ),
+    "a group that has committed nothing yet begins at the end again beside a member that is frozen": lambda: (
+        Story(LATEST).log(3).member().fetch(1).handle(1).member("n").commit(3, name="n")
     ),
     "a record without a key comes again while it still runs here": lambda: (
         Story(MANY).log(1).member().fetch(0).start(0).revoke(took_s=10).assign().fetch(0).start(0)

@@ -27,18 +27,20 @@ import typer
 import headrace
 from headrace import errors
 from headrace._client import settings as client_settings
-from headrace._core import notices, snapshot
+from headrace._core import connection_notices, notices, scaling, snapshot
 from headrace._core.commits import MAP_CHARS_MAX
 from headrace._core.durations import DurationsSnapshot
 from headrace._core.offset_map import Replay
 from headrace._core.states import AppState
 from headrace._runtime import dead_letters
+from headrace._runtime.connections_told import ConnectionSnapshot, ScalingSnapshot
+from headrace._runtime.hot_keys import HotKey, HotKeys
 from headrace._runtime.rebalances import RebalanceSnapshot
 from headrace._runtime.settings import AppSettings
 from headrace._runtime.snapshots import OwnerSnapshot, Snapshot
 from headrace.cli import command_line
 from headrace.cli.exits import EXIT_MEANINGS
-from headrace.config import Batching, Budgets, Commit, RetryPolicy, Timeouts
+from headrace.config import Batching, Budgets, Commit, Connections, RetryPolicy, Timeouts
 from headrace.subscriptions import SubscriptionSettings
 
 if TYPE_CHECKING:
@@ -59,11 +61,16 @@ SETTINGS: dict[str, type] = {
     "Batching": Batching,
     "Budgets": Budgets,
     "Timeouts": Timeouts,
+    "Connections": Connections,
 }
 SNAPSHOTS = (
     Snapshot,
     OwnerSnapshot,
+    HotKeys,
+    HotKey,
     RebalanceSnapshot,
+    ConnectionSnapshot,
+    ScalingSnapshot,
     snapshot.EngineSnapshot,
     snapshot.PartitionSnapshot,
     snapshot.CountersSnapshot,
@@ -357,13 +364,23 @@ def test_every_notice_is_in_the_reference() -> None:
     """With its level and fields."""
     page = text_of("notices.md")
     levels = {10: "DEBUG", 20: "INFO", 30: "WARNING", 40: "ERROR"}
-    for notice in vars(notices).values():
+    for notice in (vars(notices) | vars(connection_notices)).values():
         if not (isinstance(notice, type) and issubclass(notice, notices.Notice)) or notice is notices.Notice:
             continue
         row = re.search(rf"^\| `{notice.name}` \| (\w+) \| ([^|]*) \|", page, re.MULTILINE)
         assert row, f"{notice.name} has no row"
         assert row[1] == levels[notice.level], notice.name
         assert named(row[2]) == {field.name for field in dataclasses.fields(notice)}, notice.name
+
+
+def test_every_reason_for_a_number_of_connections_is_on_its_page_in_order() -> None:
+    """With what follows from it and its words."""
+    page = (ROOT / "docs" / "howto" / "connections.md").read_text(encoding="utf-8")
+    change = {1: "one more", 0: "stays", -1: "one fewer"}
+    rules: list[tuple[scaling.Why, int]] = [(rule.why, rule.change) for rule in scaling.RULES]
+    rules.append(("fetch_bound", 1))
+    expected = [(why, change[way], scaling.MEANINGS[why]) for why, way in rules]
+    assert re.findall(r"^\| `(\w+)` \| ([a-z ]+) \| ([^|]+) \|$", page, re.MULTILINE) == expected
 
 
 def test_every_command_option_and_exit_code_is_in_the_reference() -> None:

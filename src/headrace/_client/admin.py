@@ -7,6 +7,7 @@ anything. Invariant: every answer is whole or an error; no call outlasts its `ti
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, final
 
@@ -84,12 +85,29 @@ class Observer:
         return {name: len(topic.partitions) for name, topic in sorted(metadata.topics.items())}
 
     def partitions(self, topics: Sequence[str], timeout_s: float) -> list[Place]:
-        """All partitions of these topics. Raises `TopicMissing`."""
-        known = self._metadata(timeout_s).topics
+        """All partitions of these topics. Raises `TopicMissing`, and `NotAuthorized` for one that is hidden from us."""
+        deadline = time.monotonic() + timeout_s
+        metadata = self._metadata(timeout_s)
+        known = metadata.topics
         missing = [topic for topic in topics if topic not in known]
         if missing:
-            raise TopicMissing(missing)
+            # The embedded broker has no controller, and no topics that it would hide.
+            asks = metadata.controller_id in metadata.brokers
+            raise (self._hidden(missing, _left(deadline)) if asks else None) or TopicMissing(missing)
         return [(topic, partition) for topic in topics for partition in sorted(known[topic].partitions)]
+
+    def _hidden(self, topics: Sequence[str], timeout_s: float) -> HeadraceError | None:
+        """Whether a topic is absent because we may not see it: only who asks for it by name is told so."""
+        futures: dict[str, Future[Any]] = self._ask(
+            lambda: self._client.describe_topics(TopicCollection(list(topics)), request_timeout=timeout_s)
+        )
+        for topic, future in futures.items():
+            with suppress(TimeoutError):
+                error = future.exception(timeout_s + 1.0)
+                code = error_of(error) if isinstance(error, KafkaException) else None
+                if code is not None and request_row(code.name()).kind == "not_authorized":
+                    return NotAuthorized(f"topic {topic}", self._scrub(code.str()))
+        return None
 
     def topic_ids(self, topics: Sequence[str], timeout_s: float) -> dict[str, str]:
         """The id that each topic was given when it was made. Those of which none is known are left out."""

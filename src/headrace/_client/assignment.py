@@ -30,13 +30,30 @@ _SEEK_RETRY_S = 0.005  # a partition just assigned starts within librdkafka's ow
 class Assignment:
     """The partitions of one consumer and where each was told to start."""
 
-    __slots__ = ("_answered", "_consumer", "_cooperative", "_starts", "in_hand", "moved")
+    __slots__ = (
+        "_answered",
+        "_consumer",
+        "_cooperative",
+        "_in_callback",
+        "_starts",
+        "in_hand",
+        "moved",
+        "overtook",
+    )
 
     def __init__(self, consumer: Consumer, *, cooperative: bool) -> None:
         self._consumer = consumer
         self._cooperative = cooperative
         self._starts: dict[Place, int] = {}
         self._answered = False
+        self._in_callback = False
+        self.overtook = False
+        """Whether partitions were let go outside a callback since the last poll ended.
+
+        To librdkafka that answers a revoke whose callback is still to come: it has joined again, or told the group that all
+        is given up, when that comes. What a poll brings then is a loss, whatever it says: a commit might be accepted by now,
+        and undo the next owner's.
+        """
         self.moved: dict[Place, int] = {}
         """Partitions assigned or unassigned since `forget_moves`, and where they last started."""
         self.in_hand: Messages = []
@@ -60,9 +77,11 @@ class Assignment:
     def begin_callback(self) -> None:
         """A callback begins; librdkafka wants one call of assign or unassign before it ends."""
         self._answered = False
+        self._in_callback = True
 
     def answer_assign(self) -> None:
         """End of on_assign: if nothing was assigned, say so, or confluent-kafka assigns everything."""
+        self._in_callback = False
         if not self._answered:
             self._call_add({})
 
@@ -72,7 +91,9 @@ class Assignment:
         if self._cooperative:
             if mine or not self._answered:
                 self._call_remove(mine)
+            self._in_callback = False
             return
+        self._in_callback = False
         # The eager protocol takes everything, and knows no partial answer.
         self._moved(self._starts)
         self._starts.clear()
@@ -175,6 +196,7 @@ class Assignment:
                 del self._starts[place]
             self._consumer.incremental_unassign([TopicPartition(*place) for place in mine])
             self._answered = True
+            self.overtook = self.overtook or not self._in_callback
         else:
             current = self._current()
             self._assign_whole({place: current[place] for place in current if place not in mine})

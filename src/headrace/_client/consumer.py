@@ -144,6 +144,7 @@ class KafkaClient:
             self._faults.raised(error_of(exception))
         except BaseException as unexpected:  # noqa: BLE001 - raised again below, when nothing is in hand
             self._raised = unexpected
+        self._assignment.overtook = False
         messages = self._assignment.in_hand
         if self._assignment.moved or self._raised is not None:
             messages = self._without_moved(messages)
@@ -296,7 +297,7 @@ class KafkaClient:
         self._guard(self._assignment.answer_assign)
 
     def _on_revoke(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        self._rebalance("on_revoke", partitions)
+        self._rebalance("on_lost" if self._assignment.overtook else "on_revoke", partitions)
         self._guard(lambda: self._assignment.answer_revoke(_places(partitions)))
 
     def _on_lost(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:

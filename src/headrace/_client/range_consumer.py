@@ -242,6 +242,8 @@ def range_config(
         "max.partition.fetch.bytes": min(
             least, max(_PART_BYTES_MIN, queue_bytes // (4 * max(1, partitions)))
         ),
+        # The client reads ahead to the end of a partition, and there asks and waits; who begins another range waits with it.
+        "fetch.wait.max.ms": 50,
         # Nobody waits for a reader whose user thinks for a while; there is no group to hold up.
         "max.poll.interval.ms": 86_400_000,
     }

@@ -7,7 +7,9 @@ clients do with them. Invariant: a secret given here is in no text made here.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
@@ -92,6 +94,18 @@ _SECRET = re.compile(
 # Names that the expression above catches and that hold no secret.
 _NOT_SECRET = re.compile(r"\.(url|method|location|file|algorithm|subject|ms|seconds|scope)$|token\.endpoint")
 
+_PROCESS: ContextVar[int] = ContextVar("headrace_process", default=0)
+
+
+@contextmanager
+def numbered(process: int) -> Generator[None]:
+    """Connections described within the block are those of this process, one of several that a command runs."""
+    token = _PROCESS.set(process)
+    try:
+        yield
+    finally:
+        _PROCESS.reset(token)
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionSettings:
@@ -99,6 +113,7 @@ class ConnectionSettings:
 
     librdkafka: the user's own settings, callbacks (`oauth_cb`, `error_cb`, `stats_cb`) included.
     instance_id: makes members static; each process and connection gets an id of its own from it.
+    process: which of several processes of one command this is; those made within `numbered` know it.
     """
 
     bootstrap_servers: str
@@ -106,6 +121,7 @@ class ConnectionSettings:
     librdkafka: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
     group_protocol: GroupProtocol = "classic"
     instance_id: str | None = None
+    process: int = field(default_factory=_PROCESS.get)
 
     def __post_init__(self) -> None:
         for key, value in (
@@ -155,6 +171,7 @@ def checked_librdkafka(given: object) -> dict[str, Any]:
 
 def consumer_config(settings: ConnectionSettings, process: int = 0, connection: int = 0) -> dict[str, Any]:
     """The whole configuration of one consumer, without callbacks of ours."""
+    process = process or settings.process
     config = {**_CONSUMER_DEFAULTS}
     if settings.group_protocol == "classic":
         config |= _CLASSIC_DEFAULTS
@@ -162,6 +179,9 @@ def consumer_config(settings: ConnectionSettings, process: int = 0, connection: 
     config["bootstrap.servers"] = settings.bootstrap_servers
     config["group.id"] = settings.group_id
     config["group.protocol"] = settings.group_protocol
+    if connection and "client.id" in config:
+        # Siblings of one app are told apart, and processes counted by those that have no number.
+        config["client.id"] = f"{config['client.id']}-{connection}"
     config.setdefault("client.id", f"headrace-{process}-{connection}")
     if settings.instance_id is not None:
         # A shared id would fence the siblings.

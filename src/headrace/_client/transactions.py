@@ -10,6 +10,7 @@ target: a consumer of that group would find it there, and none is ever started.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -30,8 +31,15 @@ if TYPE_CHECKING:
 SLICE_S: Final = 1.0
 """The longest single call, where the client allows calls to go on: Ctrl-C is heard between two."""
 
+EVENTS_MAX: Final = 100
 _AGAIN_S: Final = 0.1
 _UNSTABLE: Final = "UNSTABLE_OFFSET_COMMIT"
+_GRANTS: Final = {
+    "TRANSACTIONAL_ID_AUTHORIZATION_FAILED": "transactional id {} (Write)",
+    "GROUP_AUTHORIZATION_FAILED": "group {} (Read)",
+    "TOPIC_AUTHORIZATION_FAILED": "the target topics (Write, and Read for the note)",
+}
+"""What a transaction needs, by what the broker says of who lacks it."""
 
 
 @final
@@ -69,9 +77,9 @@ class TransactionWriter:
         """Take the transactional id, which ends what a forerunner left open. Raises `BrokerUnreachable`, `ClientFailed`."""
         self._patiently(self._producer.init_transactions)
 
-    def partitions(self, timeout_s: float) -> dict[str, int]:
-        """The target's topics, and how many partitions each has. Raises what observers do."""
-        return Observer(self._settings).topics(timeout_s)
+    def partitions(self, topics: Sequence[str], timeout_s: float) -> dict[str, int]:
+        """How many partitions each of these topics has. Raises what observers do."""
+        return dict(Counter(topic for topic, _ in Observer(self._settings).partitions(topics, timeout_s)))
 
     def note(self, topic: str) -> str | None:
         """What the last transaction noted; None if there was none. Raises as `begin`, and `NotAuthorized`."""
@@ -79,7 +87,11 @@ class TransactionWriter:
         found: list[TopicPartition] = []
 
         def ask(left_s: float) -> None:
-            answered = self._group.committed([asked], timeout=left_s)[0]
+            try:
+                answered = self._group.committed([asked], timeout=left_s)[0]
+            except KafkaException as exception:
+                refused = self._group_refusal()
+                raise (exception if refused is None else KafkaException(refused)) from None
             if answered.error is not None:
                 raise KafkaException(answered.error)
             found.append(answered)
@@ -87,6 +99,17 @@ class TransactionWriter:
         self._patiently(ask)
         text = found[-1].metadata if found[-1].offset >= 0 else None
         return text.rstrip("\0") if text else None
+
+    def _group_refusal(self) -> KafkaError | None:
+        """Why the group's offsets cannot be had: asking for them just runs out of time, and only a poll says."""
+        for _ in range(EVENTS_MAX):
+            event = self._group.poll(0)
+            if event is None:
+                break
+            error = event.error()
+            if error is not None and error.name() in _GRANTS:
+                return error
+        return None
 
     def send(
         self,
@@ -115,8 +138,7 @@ class TransactionWriter:
             except BufferError:
                 self._producer.poll(_AGAIN_S)
             except KafkaException as exception:
-                error = error_of(exception)
-                raise self._failed(topic, error) from None
+                raise self._refusal() or self._failed(topic, error_of(exception)) from None
             else:
                 self._producer.poll(0)
                 return
@@ -132,10 +154,8 @@ class TransactionWriter:
                 )
             )
             self._patiently(self._producer.commit_transaction)
-        except ClientFailed:
-            if self._failure is not None:  # which is why
-                raise self._failure from None
-            raise
+        except ClientFailed as failed:
+            raise self._refusal() or failed from None
         self._open = False
 
     def abort(self) -> None:
@@ -172,8 +192,8 @@ class TransactionWriter:
 
     def _refused(self, error: KafkaError) -> Exception:
         code, text = error.name(), self._scrub(error.str())
-        if code.endswith("AUTHORIZATION_FAILED"):
-            return NotAuthorized(f"transactional id and group {self._settings.group_id}", text)
+        if code in _GRANTS:
+            return NotAuthorized(_GRANTS[code].format(self._settings.group_id), text)
         if code in {"_TIMED_OUT", "_TRANSPORT", "_ALL_BROKERS_DOWN"}:
             said = ": ".join(filter(None, self._last_error))
             return BrokerUnreachable(self._settings.bootstrap_servers, self._timeout_s, said)
@@ -186,6 +206,16 @@ class TransactionWriter:
     def _delivered(self, error: KafkaError | None, message: Any) -> None:
         if error is not None and self._failure is None:
             self._failure = self._failed(message.topic(), error)
+
+    def _refusal(self) -> ProduceFailed | None:
+        """The record that a failed transaction failed for, if there is one.
+
+        The transaction fails, and every call that belongs to it, before the record's own report can be had.
+        """
+        give_up_at = time.monotonic() + SLICE_S
+        while self._failure is None and len(self._producer) > 0 and time.monotonic() < give_up_at:
+            self._producer.poll(_AGAIN_S)
+        return self._failure
 
     def _on_error(self, error: KafkaError) -> None:
         if error.name() != "_ALL_BROKERS_DOWN":  # which says nothing of why

@@ -157,8 +157,8 @@ class Engine:
         ]
 
     def workers(self, subscription: int) -> int:
-        """How many handlers of this subscription can run at once."""
-        return self._board.workloads[subscription].capacity.workers
+        """How many handlers of this subscription can run at once, by this connection's share of the places."""
+        return self._board.workloads[subscription].workers
 
     def refusals(self) -> tuple[str, int, float] | None:
         """Code, count and beginning of the present episode of refused commits, if there is one."""
@@ -176,9 +176,11 @@ class Engine:
         """Commit as soon as the rules allow."""
         self._board.commits.press(now)
 
-    def snapshot(self, busy_workers: Sequence[int], now: float) -> EngineSnapshot:
-        """Freeze the numbers of this moment."""
-        return take_snapshot(self._board, busy_workers, now)
+    def snapshot(
+        self, busy_workers: Sequence[int], now: float, last: EngineSnapshot | None = None
+    ) -> EngineSnapshot:
+        """Freeze the numbers of this moment; what did not change since `last` is taken from there."""
+        return take_snapshot(self._board, busy_workers, now, () if last is None else last.partitions)
 
     def _take_in(self, event: events.Event, now: float) -> None:
         settlement, custody, board = self._settlement, self._custody, self._board
@@ -221,6 +223,9 @@ class Engine:
                 custody.quiet_asked()
             case events.QuietEnded():
                 custody.quiet_ended(now)
+            case events.ShareSet(connections):
+                for workload in board.workloads:
+                    workload.share(connections)
             case events.SeekAsked():
                 custody.sought(event, now)
             case events.StopBegan():

@@ -171,6 +171,13 @@ class QuietEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class ShareSet:
+    """So many connections share what the subscriptions may run at once."""
+
+    connections: int
+
+
+@dataclass(frozen=True, slots=True)
 class SeekAsked:
     """The user, or an offset that no longer exists, moves a partition to `offset`; the target is committed."""
 
@@ -204,6 +211,7 @@ Event = (
     | ResumeAsked
     | QuietAsked
     | QuietEnded
+    | ShareSet
     | SeekAsked
     | StopBegan
 )

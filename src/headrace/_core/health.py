@@ -196,6 +196,17 @@ class BrokersAway(Reason):
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectionFailing(Reason):
+    """One of several connections is away, for the `count`-th time in a row; others work. `connection` is its number."""
+
+    name: ClassVar[str] = "connection_failing"
+    connection: int
+    error: str
+    count: int
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class HookHanging(Reason):
     """A hook runs for longer than `Timeouts.hung_after_s`; later calls of hooks wait for it."""
 
@@ -230,6 +241,7 @@ REASONS: tuple[type[Reason], ...] = (
     RebalanceStorm,
     Rebuilding,
     BrokersAway,
+    ConnectionFailing,
     HookHanging,
     AppEnded,
 )

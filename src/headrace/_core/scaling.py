@@ -27,6 +27,12 @@ SPARE_COOLDOWNS = 10.0
 """How long one connection fewer must have been enough: to close one is cheap to put off, and opening it again is not."""
 SETTLED_COOLDOWNS = 0.5
 """How long the last rebalance must be over: a rolling restart makes one after the other."""
+SETTLED_MIN_S = 4.0
+"""And this long at least: a cooperative rebalance gives a new member nothing in its first round, and then its share. Longer
+than brokers wait for the first members of a group (`group.initial.rebalance.delay.ms`)."""
+IDLE_MIN_S = 30.0
+"""How long one without a partition must be settled where there are enough for all: its share may be on its way, slowly, or
+an assignor gives it nothing."""
 NO_GAIN_COOLDOWNS = 60.0
 """How long one more is not tried again after the last one brought nothing."""
 GAIN_MIN = 1.05
@@ -167,10 +173,14 @@ def fair_share(group: GroupView) -> int:
 
 
 def _to_close(view: View) -> int | None:
-    """A failing one, else the one with the fewest partitions; of those the youngest: the least is moved and drained."""
+    """A failing one, else the one with the fewest partitions; of those the youngest: the least is moved and drained.
+
+    Number 0 never, if there is another: the app's own thread runs it.
+    """
     if not view.connections:
         return None
-    return min(view.connections, key=lambda each: (not each.failing, each.partitions, -each.number)).number
+    others = [each for each in view.connections if each.number] or view.connections
+    return min(others, key=lambda each: (not each.failing, each.partitions, -each.number)).number
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +211,16 @@ class _At:
 
     def unsettled(self) -> bool:
         """Whether some connection is in a rebalance, or was a moment ago."""
-        return any(not self.lasts(each.settled_since, SETTLED_COOLDOWNS) for each in self.sound)
+        for_s = max(self.view.bounds.cooldown_s * SETTLED_COOLDOWNS, SETTLED_MIN_S)
+        return any(each.settled_since is None or self.now - each.settled_since < for_s for each in self.sound)
+
+    def idle(self) -> bool:
+        """Whether some connection has nothing, and will get nothing."""
+        idle = [each.settled_since for each in self.sound if not each.partitions]
+        if sum(each.partitions for each in self.sound) < len(self.sound):
+            return bool(idle)
+        for_s = max(self.view.bounds.cooldown_s, IDLE_MIN_S)
+        return any(since is not None and self.now - since >= for_s for since in idle)
 
     def shrinkable(self) -> bool:
         """Whether one fewer is allowed."""
@@ -243,7 +262,7 @@ RULES: tuple[Rule, ...] = (
     Rule("fixed_number", 0, lambda at: at.view.bounds.min == at.view.bounds.max),
     Rule("no_fresh_sample", 0, lambda at: at.stale()),
     Rule("unsettled", 0, lambda at: at.unsettled()),
-    Rule("idle", -1, lambda at: at.shrinkable() and any(not each.partitions for each in at.sound)),
+    Rule("idle", -1, lambda at: at.shrinkable() and at.idle()),
     Rule("beyond_fair_share", -1, lambda at: at.shrinkable() and at.above_share(at.view.count)),
     Rule("spare", -1, lambda at: at.shrinkable() and at.spare()),
     Rule("at_max", 0, lambda at: at.view.count >= at.view.bounds.max),

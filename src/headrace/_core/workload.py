@@ -51,6 +51,7 @@ class Workload:
         "_ended",
         "_now",
         "capacity",
+        "concurrency",
         "cost_s",
         "cpu_share",
         "dispatched",
@@ -60,12 +61,16 @@ class Workload:
         "settings",
         "stale",
         "turns",
+        "workers",
     )
 
     def __init__(self, index: int, settings: SubscriptionSettings, capacity: Capacity) -> None:
         self.index = index
         self.settings = settings
         self.capacity = capacity
+        # What this connection may use of what the subscription may: all of it, unless it has siblings.
+        self.concurrency = settings.concurrency
+        self.workers = capacity.workers
         self.dispatched = 0
         # Records whose handler outlived its tenure: apart, or intake would wait for work that is nobody's.
         self.stale = 0
@@ -84,8 +89,13 @@ class Workload:
     def pass_time(self, now: float) -> None:
         """Call it once per step, before the step changes anything."""
         if self.dispatched:
-            self._busy_s += min(self.dispatched, self.settings.concurrency) * (now - self._now)
+            self._busy_s += min(self.dispatched, self.concurrency) * (now - self._now)
         self._now = now
+
+    def share(self, connections: int) -> None:
+        """So many connections share this subscription's places: an equal part each, one at least."""
+        self.concurrency = max(1, self.settings.concurrency // connections)
+        self.workers = max(1, self.capacity.workers // connections)
 
     def learn(self, started: int, busy_s: float, cpu_s: float) -> None:
         """Take in how long `started` records took: a moving average that forgets quickly."""
@@ -111,7 +121,7 @@ class Workload:
     def dispatched_max(self) -> int:
         """How many records the executor may hold, running and queued."""
         chunk = self.chunk_records()
-        concurrency = self.settings.concurrency
+        concurrency, workers = self.concurrency, self.workers
         if self.settings.batch is not None:
             return max(concurrency, 2 * chunk)
         match self.capacity.kind:
@@ -119,13 +129,13 @@ class Workload:
                 # The executor itself starts at most `concurrency`; the rest keeps the loop fed.
                 return concurrency + 2 * chunk
             case "processes":
-                return self.capacity.workers * 2 * chunk
+                return workers * 2 * chunk
             case "threads":
                 if chunk == 1:
                     return concurrency
                 # A handler that holds the GIL gains nothing from many chunks at once; one that waits does.
-                parallel = min(max(2, math.ceil(2 / max(self.cpu_share, 0.01))), self.capacity.workers)
-                return max(min(concurrency, self.capacity.workers * chunk), parallel * chunk)
+                parallel = min(max(2, math.ceil(2 / max(self.cpu_share, 0.01))), workers)
+                return max(min(concurrency, workers * chunk), parallel * chunk)
 
     def enqueue(self, tenure: Tenure, now: float) -> None:
         """Give a tenure its turn if it has ready records."""
@@ -185,7 +195,7 @@ class Workload:
 
     def hungry(self) -> bool:
         """Whether more records should be fetched now: fewer are ready than the executor may soon want."""
-        enough = max(2 * self.chunk_records(), self.settings.concurrency)
+        enough = max(2 * self.chunk_records(), self.concurrency)
         ready = 0
         for tenure in self.turns:
             ready += len(tenure.lanes.ready)

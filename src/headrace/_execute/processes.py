@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from headrace._execute.process_link import ClaimList, Outcomes
 from headrace._execute.process_supervisor import Supervisor, is_slow
 from headrace._execute.process_worker import Plan
-from headrace.errors import HandlerError
+from headrace.errors import ConfigError, HandlerError
 from headrace.ports import Running
 
 if TYPE_CHECKING:
@@ -152,6 +152,11 @@ class ProcessExecutor:
     def busy_workers(self) -> int:
         """Workers that run a handler now."""
         return sum(1 for link in self._supervisor.links() if link.running_since() is not None)
+
+    def share(self, connections: int) -> None:
+        """Refused: a worker process cannot be divided, and an app with several connections has none."""
+        if connections > 1:
+            raise ConfigError("Connections.max", connections, "1, since a subscription runs in processes")
 
 
 def usable_cpus() -> int:

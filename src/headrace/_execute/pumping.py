@@ -53,6 +53,8 @@ class Pumping:
         clock: Callable[[], float],
     ) -> None:
         self._settings = settings
+        # Any thread sets it, the loop reads it.
+        self._concurrency = settings.concurrency
         self._batches = BatchPlan(settings) if settings.batch is not None else None
         self._invoke = handler if settings.batch is not None else bind_async(settings, handler)
         self._lane_of = lane_function(settings.order_by)
@@ -94,6 +96,12 @@ class Pumping:
             ):  # The loop is closed: the watch sees that, and the app ends.
                 self._loop.call_soon_threadsafe(self._take_in)
 
+    def share(self, connections: int) -> None:
+        """Any thread: so many connections share the places. What waits takes those that come free by it."""
+        self._concurrency = max(1, self._settings.concurrency // connections)
+        with contextlib.suppress(RuntimeError):  # The loop is closed: nothing waits on it.
+            self._loop.call_soon_threadsafe(self._take_in)
+
     def cancel_soon(self, tenures: set[int]) -> None:
         """Owner: cancel the suspended handlers of these tenures."""
         with contextlib.suppress(RuntimeError):  # The loop is closed: nothing runs on it.
@@ -120,7 +128,7 @@ class Pumping:
 
     def _spawn(self) -> None:
         """Start as many pumps as there are slots and independent records for, within what seems useful at once."""
-        room = min(self._settings.concurrency - self._active, self._eager - self._starting)
+        room = min(self._concurrency - self._active, self._eager - self._starting)
         if room <= 0:
             return
         needed = -self._starting

@@ -145,6 +145,10 @@ class TaskExecutor:
         """Count the handlers that run now. Any thread."""
         return len(self._pumping.suspended) + (self._pumping.bursting is not None)
 
+    def share(self, connections: int) -> None:
+        """So many connections share the subscription's places. Any thread."""
+        self._pumping.share(connections)
+
     def close(self, timeout_s: float) -> list[str]:
         """Give back what was not started, cancel the rest, leave `per_worker`; returns the names of handlers still running.
 

@@ -59,7 +59,9 @@ class ThreadExecutor:
         self._name = settings.name
         self._deliver = deliver
         self._clock = clock
-        self.workers_max = min(settings.workers or WORKERS_MAX, settings.concurrency)
+        self._workers_whole = min(settings.workers or WORKERS_MAX, settings.concurrency)
+        # Any thread sets it; the owner reads it.
+        self.workers_max = self._workers_whole
         self._stale_max = self.workers_max if stale_workers_max is None else stale_workers_max
         self._work = ThreadWork(subscription, settings, handler, deliver, per_worker, clock)
         self._queue: SimpleQueue[ThreadChunk | None] = SimpleQueue()
@@ -67,6 +69,8 @@ class ThreadExecutor:
         self._outstanding: dict[ThreadChunk, None] = {}
         self._workers: list[ThreadWorker] = []
         self._displaced: list[ThreadWorker] = []
+        # Threads that were asked to end, since there are more than may be, and that have not been seen to.
+        self._leaving = 0
         self._started = 0
         self._counted_at = 0.0
         self._closed = False
@@ -114,6 +118,7 @@ class ThreadExecutor:
         if now - self._counted_at >= COUNT_S:
             self._counted_at = now
             self._bury_dead()
+        self._shrink()
         self._grow()
 
     def running(self) -> list[Running]:
@@ -146,6 +151,10 @@ class ThreadExecutor:
         self._displaced = [worker for worker in self._displaced if worker.thread.is_alive()]
         return len(self._displaced)
 
+    def share(self, connections: int) -> None:
+        """So many connections share the subscription's threads. Any thread; those too many end at their next list."""
+        self.workers_max = max(1, self._workers_whole // connections)
+
     def close(self, timeout_s: float) -> list[str]:
         """Give back what was not started and end the threads; returns the names of those still running at the deadline."""
         self._closed = True
@@ -163,8 +172,8 @@ class ThreadExecutor:
 
     def _grow(self) -> None:
         """Every outstanding list has, or needs, a thread of its own."""
-        while len(self._outstanding) > len(self._workers) + (self.stale_workers() if self._displaced else 0):
-            if len(self._workers) >= self.workers_max and not self._displace():
+        while len(self._outstanding) > self._staying + (self.stale_workers() if self._displaced else 0):
+            if self._staying >= self.workers_max and not self._displace():
                 return
             worker = ThreadWorker(
                 f"headrace-{self._name}-{self._started}", self._work, self._queue, self._outstanding
@@ -178,12 +187,24 @@ class ThreadExecutor:
             self._started += 1
             self._workers.append(worker)
 
+    @property
+    def _staying(self) -> int:
+        return len(self._workers) - self._leaving
+
+    def _shrink(self) -> None:
+        """Ask as many threads to end as are too many."""
+        while self._staying > self.workers_max:
+            self._leaving += 1
+            self._queue.put(None)
+
     def _bury_dead(self) -> None:
         """A thread that ended by itself, as by an exception thrown into it from outside, must not keep its place or its list."""
         dead = [worker for worker in self._workers if worker.dead]
         for worker in dead:
             self._workers.remove(worker)
             worker.bury()
+            # Which of them were asked to is not known; one that died by itself leaves its place to who was asked.
+            self._leaving = max(0, self._leaving - 1)
         if dead:  # One of them may have died with a list taken from the queue and not begun.
             for chunk in list(self._outstanding):
                 if chunk.worker is None:

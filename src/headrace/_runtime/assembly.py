@@ -9,24 +9,18 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from headrace._core.engine import Engine
-from headrace._core.events import DeadLettered, PauseAsked, QuietAsked, QuietEnded, ResumeAsked
+from headrace._core.events import PauseAsked, QuietAsked, QuietEnded, ResumeAsked
 from headrace._core.routing import Routing
 from headrace._core.states import AppState
-from headrace._core.tenure import Tenure
-from headrace._core.workload import Capacity
 from headrace._execute.scope import note_produced
-from headrace._runtime.dead_letters import headers_of
 from headrace._runtime.deliveries import Delivery
-from headrace._runtime.executors import make_executor, worker_count
+from headrace._runtime.executors import refuse_what_cannot_be_shared
 from headrace._runtime.hooks import Hooks
-from headrace._runtime.inbox import AckAsked, MoveAsked
+from headrace._runtime.inbox import MoveAsked
 from headrace._runtime.lifespans import Lifespans
-from headrace._runtime.loop_beat import LoopBeat
-from headrace._runtime.owner import Owner
-from headrace._runtime.parts import Parts
+from headrace._runtime.link import THE_FIRST, Link, Shared
 from headrace._runtime.snapshots import Snapshot
 from headrace._runtime.surroundings import kafka
 from headrace._runtime.telling import Teller
@@ -38,8 +32,6 @@ from headrace.errors import (
     ConfigError,
     FatalError,
     InternalFailure,
-    ProduceFailed,
-    WorkersFailed,
 )
 
 if TYPE_CHECKING:
@@ -49,22 +41,20 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from headrace._client.settings import ConnectionSettings
-    from headrace._core.effects import ProduceDeadLetter
     from headrace._core.health import Health
     from headrace._execute.handler_loop import HandlerLoop
+    from headrace._runtime.owner import Owner
     from headrace._runtime.settings import AppSettings
+    from headrace._runtime.siblings import Siblings
     from headrace._runtime.surroundings import Surroundings
     from headrace.config import Commit
-    from headrace.ports import Executor, Producer, TopicPartition
-    from headrace.records import Record
+    from headrace.ports import Producer, TopicPartition
     from headrace.subscriptions import SubscriptionSettings
 
 CLOSE_SLICE_S = 2.0
 """What each part may take, at most, to close after the connection is closed."""
 CLOSE_SLICE_MIN_S = 0.1
 """What each part gets when the stop budget is spent: idle workers and loops need no more to end in order."""
-THE_ONLY = 0
-"""The number of an app's one connection."""
 HARD_SLICE_S = 0.5
 """What lifespans and the producer get in a hard stop; workers and loops get no more than the least."""
 
@@ -93,7 +83,11 @@ class Assembly:
         self.worker_resource: Callable[..., Any] | None = None
         self._inbox = self._surroundings.make_inbox()
         self._producer: Producer | None = None
-        self._executors: list[Executor] = []
+        self._link: Link | None = None
+        self._siblings: Siblings | None = None
+        # Asked for before the start: connections that come later must hear of it too. Written under the lock.
+        self._asked_early: list[PauseAsked | ResumeAsked | QuietAsked | QuietEnded] = []
+        self._asking = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._own_loop: HandlerLoop | None = None
         self._owner: Owner | None = None
@@ -124,7 +118,9 @@ class Assembly:
         """Raise what a start would refuse before it connects; starts and keeps nothing."""
         from headrace._client.acceptance import check_accepted
 
-        Routing([settings for settings, _ in subscriptions])
+        only = [settings for settings, _ in subscriptions]
+        Routing(only)
+        refuse_what_cannot_be_shared(only, self._settings.connections.max)
         for settings, handler in subscriptions:
             if settings.run_in == "processes":
                 from headrace._execute.processes import check_importable
@@ -139,52 +135,26 @@ class Assembly:
         jitter: Callable[[], float],
         app: object,
     ) -> None:
-        """Build everything and start the owner thread. Raises what the settings cannot mean; does no network I/O."""
+        """Build everything and start the owner thread. Does no network I/O.
+
+        Raises what the settings cannot mean, and `RuntimeError` where the process can have no more threads: nothing is left then.
+        """
         only = [settings for settings, _ in subscriptions]
+        refuse_what_cannot_be_shared(only, self._settings.connections.max)
         self._producer = self._surroundings.make_producer()
-        engine = Engine(
-            only,
-            [Capacity(settings.run_in, worker_count(settings)) for settings in only],  # type: ignore[arg-type] # never "auto" here
-            commit=self._settings.commit,
-            budgets=self._settings.budgets,
-            rebuild_after_s=self._connection.milliseconds("session.timeout.ms", 45_000),
-            acknowledge=self._acknowledge,
-            jitter=jitter,
-        )
         self._loop = self._handler_loop(only, loop)
         try:
-            self._make_executors(subscriptions)
+            shared = self._shared(subscriptions, jitter)
+            self._link = link = Link(THE_FIRST, shared, self._inbox)
         except BaseException:
-            self._close_executors()
             if self._own_loop is not None:
                 self._own_loop.stop(CLOSE_SLICE_S)
             raise
-        self._owner = Owner(
-            Parts(
-                make_client=self._surroundings.make_client,
-                engine=engine,
-                executors=self._executors,
-                subscriptions=only,
-                topics=_names_for_librdkafka(only),
-                check_topics=[
-                    topic
-                    for settings in only
-                    for topic in (*settings.topics, *([settings.dead_letter] if settings.dead_letter else []))
-                ],
-                produce_dead_letter=self._produce_dead_letter,
-                on_rebalance=self.hooks.call,
-                inbox=self._inbox,
-                tell=self.teller.tell,
-                clock=self._surroundings.clock,
-                timeouts=self._settings.timeouts,
-                commit=self._settings.commit,
-                poll_idle_s=self._surroundings.poll_idle_s,
-                group_protocol=self._settings.group_protocol,
-                on_stall=self._settings.on_stall,
-                loop_beat=None if self._loop is None else LoopBeat(self._loop, self._loop_error),
-                on_holdings=partial(self.tracker.changed, THE_ONLY),
-            )
-        )
+        if self._settings.connections.max > 1:
+            # Before the owner, whose presence says that the app began; no request may come in between.
+            with self._asking:
+                self._siblings = self._make_siblings(link, shared)
+        self._owner = link.owner
         if self._stop_before_start.is_set():
             self._owner.request_stop()
         self._app = app
@@ -197,8 +167,22 @@ class Assembly:
             self._settings.timeouts,
             self._settings.on_stall,
         )
-        thread.start()
-        self._watchdog.start()
+        try:
+            if self._siblings is not None:
+                self._siblings.start()
+            thread.start()
+            self._watchdog.start()
+        except RuntimeError:
+            self._take_back(thread)
+            raise
+
+    def _take_back(self, thread: threading.Thread) -> None:
+        """One of the threads could not be had: what began ends, before anything was consumed as a rule."""
+        self.request_stop(hard=True)
+        if thread.ident is None:
+            self._take_apart()
+        else:
+            thread.join(self._settings.timeouts.stop_s + 5 * CLOSE_SLICE_S)
 
     def wait_started(self) -> None:
         """Block until the group is joined; raises what prevented it."""
@@ -217,6 +201,8 @@ class Assembly:
             self._stop_before_start.set()
         else:
             self._owner.request_stop(hard=hard, timeout_s=timeout_s)
+            if self._siblings is not None:
+                self._siblings.request_stop(hard=hard, timeout_s=timeout_s)
 
     def stop_requested(self) -> bool:
         """Whether a stop was asked for already."""
@@ -243,22 +229,33 @@ class Assembly:
 
     def state(self) -> AppState:
         """Where the app is in its life."""
-        return AppState.NEW if self._owner is None else self._owner.state
+        if self._owner is None:
+            return AppState.NEW
+        if self._siblings is None or self.over.is_set():
+            return self._owner.state
+        from headrace._runtime.merging import together_in
+
+        return AppState(together_in(self._siblings.states()))
 
     def snapshot(self) -> Snapshot:
         """The latest snapshot."""
-        return Snapshot() if self._owner is None else self._owner.snapshots.latest
+        if self._owner is None:
+            return Snapshot()
+        if self._siblings is None:
+            return self._owner.snapshots.latest
+        return self._siblings.snapshot()
 
     def health(self) -> Health:
         """The verdict of this moment."""
-        return health_of(
-            self._owner,
+        judged = partial(
+            health_of,
             over=self.over.is_set(),
             hook=self.hooks.running(),
             clock=self._surroundings.clock,
             timeouts=self._settings.timeouts,
             commit=self._settings.commit,
         )
+        return judged(self._owner) if self._siblings is None else self._siblings.health(judged)
 
     def handlers_loop(self) -> asyncio.AbstractEventLoop | None:
         """The event loop that `async` handlers run on, if there is one."""
@@ -292,19 +289,32 @@ class Assembly:
 
     def seek(self, partition: TopicPartition, to: int | str | datetime) -> None:
         """Pass a seek on to the owner."""
-        self._inbox.put(MoveAsked(partition, to))
+        asked = MoveAsked(partition, to)
+        if self._siblings is None:
+            self._inbox.put(asked)
+        else:
+            self._siblings.seek(asked)
 
     def pause(self, partitions: Sequence[TopicPartition]) -> None:
         """Pass a pause on to the owner."""
-        self._inbox.put(PauseAsked(tuple(partitions)))
+        self._ask(PauseAsked(tuple(partitions)))
 
     def resume(self, partitions: Sequence[TopicPartition]) -> None:
         """Pass a resume on to the owner."""
-        self._inbox.put(ResumeAsked(tuple(partitions)))
+        self._ask(ResumeAsked(tuple(partitions)))
 
     def quiet(self, *, on: bool) -> None:
         """Pass the beginning of quiet, or its end, on to the owner."""
-        self._inbox.put(QuietAsked() if on else QuietEnded())
+        self._ask(QuietAsked() if on else QuietEnded())
+
+    def _ask(self, item: PauseAsked | ResumeAsked | QuietAsked | QuietEnded) -> None:
+        with self._asking:
+            if self._siblings is None:
+                if not self.began:
+                    self._asked_early.append(item)
+                self._inbox.put(item)
+                return
+        self._siblings.ask(item)
 
     # The owner thread
 
@@ -327,6 +337,7 @@ class Assembly:
     def _take_apart(self) -> None:
         """Each part bounded and on its own: one that fails to close must not keep the next from closing."""
         for name, close in (
+            ("other connections", self._close_siblings),
             ("executors", self._close_executors),
             ("lifespans", lambda: self.lifespans.leave(self._slice_s())),
             ("producer", lambda: self._producer and self._producer.close(self._slice_s())),
@@ -347,7 +358,7 @@ class Assembly:
         """It is over: those who wait go on. The owner thread, or the watchdog where that one never will."""
         if self._watchdog is not None:
             self._watchdog.stop()
-        self.tracker.gone(THE_ONLY)
+        self.tracker.gone(THE_FIRST)
         with self._over_lock:
             self.over.set()
             callbacks, self._when_over = self._when_over, []
@@ -364,26 +375,46 @@ class Assembly:
             return hard_s
         return max(CLOSE_SLICE_MIN_S, min(CLOSE_SLICE_S, self._owner.ends_by - self._surroundings.clock()))
 
-    def _make_executors(
-        self, subscriptions: Sequence[tuple[SubscriptionSettings, Callable[..., Any]]]
-    ) -> None:
-        for index, (settings, handler) in enumerate(subscriptions):
-            self._executors.append(
-                make_executor(
-                    index,
-                    settings,
-                    handler,
-                    self._inbox.put,
-                    self._loop,
-                    self.worker_resource,
-                    self._workers_broke,
-                    self._surroundings.clock,
-                )
-            )
+    def _shared(
+        self,
+        subscriptions: Sequence[tuple[SubscriptionSettings, Callable[..., Any]]],
+        jitter: Callable[[], float],
+    ) -> Shared:
+        assert self._producer is not None
+        return Shared(
+            settings=self._settings,
+            connection=self._connection,
+            surroundings=self._surroundings,
+            subscriptions=subscriptions,
+            hooks=self.hooks,
+            tracker=self.tracker,
+            tell=self.teller.tell,
+            producer=self._producer,
+            loop=self._loop,
+            loop_error=self._loop_error,
+            worker_resource=self.worker_resource,
+            jitter=jitter,
+        )
+
+    def _make_siblings(self, lead: Link, shared: Shared) -> Siblings:
+        from headrace._runtime.siblings import Siblings
+
+        return Siblings(lead, shared, self._surroundings.make_lookout, self._give_up, self._asked_early)
+
+    def _give_up(self, error: FatalError | ConfigError) -> None:
+        assert self._owner is not None
+        self._owner.give_up(error)
+
+    def _close_siblings(self) -> None:
+        if self._siblings is not None and self._owner is not None:
+            left_s = self._owner.ends_by - self._surroundings.clock()
+            # Their own thread has, as a rule; a listener may be what keeps it.
+            self._siblings.request_stop(hard=self._owner.stop_hard.is_set())
+            self._siblings.join(max(CLOSE_SLICE_S, left_s))
 
     def _close_executors(self) -> None:
-        for executor in self._executors:
-            executor.close(CLOSE_SLICE_S if self._owner is None else self._slice_s(CLOSE_SLICE_MIN_S))
+        if self._link is not None:
+            self._link.close_executors(lambda: self._slice_s(CLOSE_SLICE_MIN_S))
 
     def _handler_loop(
         self, subscriptions: Sequence[SubscriptionSettings], callers: asyncio.AbstractEventLoop | None
@@ -401,42 +432,3 @@ class Assembly:
 
     def _loop_error(self) -> BaseException | None:
         return None if self._own_loop is None else self._own_loop.error
-
-    def _acknowledge(self, record: Record[Any, Any]) -> bool:
-        tenure = cast(Tenure, record._tenure)
-        if self._owner is None or self._owner.subscription(tenure.subscription).ack != "manual":
-            raise AppStateError("record.ack()", "on_return", "set ack='manual' on this subscription")
-        self._inbox.put(AckAsked(record))
-        return tenure.open
-
-    def _produce_dead_letter(self, effect: ProduceDeadLetter) -> None:
-        owner, record = self._owner, effect.record
-        assert owner is not None
-        assert self._producer is not None
-        topic = owner.subscription(effect.subscription).dead_letter
-        assert topic is not None, "a verdict of DeadLetter needs a topic"
-
-        def done(error: Exception | None) -> None:
-            permanent = isinstance(error, ProduceFailed) and error.permanent
-            self._inbox.put(DeadLettered(record, error, permanent))
-
-        headers = headers_of(record, effect.error, self._settings.group_id)
-        self._producer.produce(topic, record.raw_value, record.raw_key, headers, None, done)
-
-    def _workers_broke(self, subscription: str, error: BaseException) -> None:
-        if self._owner is not None:
-            self._owner.give_up(WorkersFailed(subscription, error))
-
-
-def _names_for_librdkafka(subscriptions: Sequence[SubscriptionSettings]) -> list[str]:
-    """Topic names, and patterns with the ^ that makes librdkafka take them for such.
-
-    librdkafka's dialect (POSIX extended) decides what is joined, Python's what is ours: a pattern should stay within
-    what both understand alike.
-    """
-    names: list[str] = []
-    for settings in subscriptions:
-        names += settings.topics
-        if settings.pattern is not None:
-            names.append(f"^({settings.pattern})$")
-    return names

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from headrace.errors import ConfigError
+
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from headrace.ports import Executor
     from headrace.subscriptions import SubscriptionSettings
@@ -26,6 +28,23 @@ def worker_count(settings: SubscriptionSettings) -> int:
             return min(settings.workers or THREADS_MAX, settings.concurrency)
         case _:
             return 1
+
+
+def refuse_what_cannot_be_shared(subscriptions: Sequence[SubscriptionSettings], connections: int) -> None:
+    """Raise `ConfigError` where so many connections could not keep to what a subscription allows: each has one place at least."""
+    if connections == 1:
+        return
+    for settings in subscriptions:
+        if settings.run_in == "processes":
+            because = f"1, since {settings.name} runs in processes: every connection would start all of them"
+            raise ConfigError("Connections.max", connections, because)
+        places = min(settings.concurrency, settings.workers or settings.concurrency)
+        if settings.run_in == "threads" and places < connections:
+            because = f"at most {places}, since {settings.name} runs no more handlers at once (concurrency, workers)"
+            raise ConfigError("Connections.max", connections, because)
+        if settings.concurrency < connections:
+            because = f"at most {settings.concurrency}, the concurrency of {settings.name}"
+            raise ConfigError("Connections.max", connections, because)
 
 
 def make_executor(

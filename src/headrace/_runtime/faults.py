@@ -16,6 +16,7 @@ from headrace.errors import ClientFailed, Fenced, NotAuthorized, OffsetUnavailab
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from headrace._core.engine import Engine
     from headrace._core.notices import Notice
     from headrace._runtime.inbox import MoveAsked
     from headrace.errors import FatalError
@@ -26,13 +27,21 @@ RETRY_S = 0.5
 SILENT_TOO_LONG = "_MAX_POLL_EXCEEDED"
 OWN_FENCES = frozenset({"FENCED_INSTANCE_ID", "_FENCED"})
 """What a former self under the same instance id is told; the other fences are the group's own."""
+GONE = frozenset({"_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE"})
+"""What names the offset that the client asked for: never one before our position, which is that of the next record."""
+LOST_BEFORE_S = 1.0
+"""How long before a fence a loss must lie to be what led to it: another member's fence comes with the loss that it makes."""
+WAKES_S = 5.0
+"""How long after a sleep a fence may come from it: what was under way is answered as soon as the client turns again."""
 
 
 class Faults:
     """Faults of one connection, and the moves they lead to."""
 
     __slots__ = (
-        "_began_fresh",
+        "_clock",
+        "_engine",
+        "_lost_at",
         "_moves",
         "_rebuild",
         "_retry_at",
@@ -40,16 +49,19 @@ class Faults:
         "_settings_of",
         "_tell",
         "_was_silent",
+        "_woke_at",
     )
 
     def __init__(
         self,
         tell: Callable[[Notice], None],
         settings_of: Callable[[str], SubscriptionSettings | None],
-        began_fresh: Callable[[TopicPartition], bool],
+        engine: Engine,
+        clock: Callable[[], float],
     ) -> None:
         self._tell = tell
-        self._began_fresh = began_fresh
+        self._clock = clock
+        self._engine = engine
         self._settings_of = settings_of
         # Where to, and whether because the offset does not exist (then: which offset).
         self._moves: dict[TopicPartition, tuple[int | str, str, int | None]] = {}
@@ -57,14 +69,20 @@ class Faults:
         self._rebuild: str | None = None
         # We polled too late, and no fence has followed yet.
         self._was_silent = False
+        # When a poll came after more than a session: the client had given up the session itself by then.
+        self._woke_at: float | None = None
+        # Since when we are without what the group took from us, until it gives us something.
+        self._lost_at: float | None = None
         self._returned: set[str] = set()
 
-    def take_all(self, faults: Sequence[Fault], silent_s: float, patience_s: float) -> FatalError | None:
+    def take_all(self, faults: Sequence[Fault], silent_s: float, client: Client) -> FatalError | None:
         """Deal with what one poll brought; `silent_s` since the last one. The first error is the one to stop with.
 
         The order in which the client tells of a fence and of the silence before it is no evidence.
         """
-        if silent_s > patience_s or any(fault.code == SILENT_TOO_LONG for fault in faults):
+        if silent_s > client.session_timeout_s:
+            self._woke_at = self._clock()
+        if silent_s > client.max_poll_interval_s or any(fault.code == SILENT_TOO_LONG for fault in faults):
             self._was_silent = True
         errors = [error for fault in faults if (error := self.take(fault)) is not None]
         return errors[0] if errors else None
@@ -80,16 +98,37 @@ class Faults:
         return error
 
     def judge(self, error: FatalError) -> FatalError | None:
-        """None for a fence that we brought upon ourselves: a new client joins as the same member, once per silence.
+        """None for a fence that we brought upon ourselves: a new client joins as the same member, once per silence or loss.
 
-        A classic static member that polled too late joins anew under its own instance id, and that fences what its former
-        self had under way; librdkafka calls it fatal. Without a silence it is another member, and stays the end.
+        A classic static member that polled too late, or that the group had given up, joins anew under its own instance id,
+        and that fences what its former self had under way, as a join that nobody answered while a coordinator moved, or a
+        commit; librdkafka calls it fatal. Without a silence or a loss before it, it is another member, and stays the end.
         """
         # Told more than once: by the client, and by the answer to each commit. All are excused until a new client joins.
-        if not self._was_silent or not isinstance(error, Fenced) or error.code not in OWN_FENCES:
+        if not isinstance(error, Fenced) or error.code not in OWN_FENCES:
             return error
-        self._rebuild = f"{error.code}: we polled too late, joined anew and fenced our former self"
+        if self._was_silent:
+            why = "polled too late"
+        elif self._lost_at is not None and self._clock() - self._lost_at >= LOST_BEFORE_S:
+            why = "had been given up by the group"
+        elif (
+            self._lost_at is not None
+            and self._woke_at is not None
+            and self._clock() - self._woke_at < WAKES_S
+        ):
+            why = "slept for longer than the session"
+        else:
+            return error
+        self._rebuild = f"{error.code}: we {why}, joined anew and fenced our former self"
         return None
+
+    def lost(self) -> None:
+        """The group took everything without asking: we join anew."""
+        self._lost_at = self._clock() if self._lost_at is None else self._lost_at
+
+    def assigned(self) -> None:
+        """The group gave us partitions: we are in it, and a fence from now on is another member's."""
+        self._lost_at = None
 
     def _error_of(self, fault: Fault) -> FatalError | None:
         match fault.kind:
@@ -111,7 +150,7 @@ class Faults:
 
     def forget(self) -> None:
         """A new client joins: what the one before was told is over."""
-        self._was_silent, self._rebuild = False, None
+        self._was_silent, self._woke_at, self._lost_at, self._rebuild = False, None, None, None
         self._returned.clear()
 
     def pop_rebuild(self) -> str | None:
@@ -163,7 +202,9 @@ class Faults:
         if settings is None:
             return None
         key = (fault.topic, fault.partition)
-        if self._began_fresh(key) and settings.start_if_no_offset != "latest":
+        if self._is_past(key, fault):
+            return None
+        if self._engine.began_fresh(key) and settings.start_if_no_offset != "latest":
             # Retention overtook a start that was looked up a moment ago: nothing that was ours is missing.
             self._moves.setdefault(key, ("earliest", "out of range", fault.offset))
             self._retry_at = 0.0
@@ -173,3 +214,13 @@ class Faults:
         self._moves.setdefault(key, (settings.on_out_of_range, "out of range", fault.offset))
         self._retry_at = 0.0
         return None
+
+    def _is_past(self, key: TopicPartition, fault: Fault) -> bool:
+        """Whether the offset that is gone is one that we do not want: asked for before the partition came back to us.
+
+        A truncated log is another matter: what it names lies below our position.
+        """
+        position = self._engine.position_of(key)
+        if fault.code not in GONE or fault.offset is None or position is None:
+            return False
+        return 0 <= fault.offset < position

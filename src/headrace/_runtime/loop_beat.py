@@ -16,16 +16,19 @@ if TYPE_CHECKING:
 class LoopBeat:
     """One loop, its own or the caller's. `look` is the owner thread's."""
 
-    __slots__ = ("_answered", "_asked_at", "_loop", "cause", "ended", "thread_ident")
+    __slots__ = ("_answered", "_asked_at", "_loop", "cause", "ended", "tells", "thread_ident")
 
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
         cause: Callable[[], BaseException | None],
+        *,
+        tells: bool = True,
     ) -> None:
-        """`cause`: what the loop ended with, if that is known."""
+        """`cause`: what the loop ended with, if that is known. `tells`: whether notices are told; one owner of several does."""
         self._loop = loop
         self.cause = cause
+        self.tells = tells
         self._asked_at = 0.0
         # The owner clears it, the loop's thread sets it and the one below.
         self._answered = True

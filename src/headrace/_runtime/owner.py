@@ -59,7 +59,7 @@ class Owner:
         self._spending = self.signs.spending
         self._watch = Watch(parts, self.signs)
         self._publisher = Publisher(parts.engine, parts.executors, parts.clock, self.signs)
-        self._faults = Faults(parts.tell, self._settings_of, parts.engine.began_fresh)
+        self._faults = Faults(parts.tell, self._settings_of, parts.engine, parts.clock)
         # Owner thread writes; anyone reads.
         self.state = AppState.NEW
         self.fatal: FatalError | ConfigError | None = None
@@ -94,7 +94,7 @@ class Owner:
         self.stop_asked.set()
         self._inbox.put(Wake())
 
-    def give_up(self, error: FatalError, *, quietly: bool = False) -> None:
+    def give_up(self, error: FatalError | ConfigError, *, quietly: bool = False) -> None:
         """Any thread: stop with this error; `quietly` where a listener may be what blocks the owner."""
         self._fail(error, quietly=quietly)
         self._inbox.put(Wake())
@@ -259,7 +259,7 @@ class Owner:
         self.signs.polled(polled, now)
         if polled.groups:
             self._step(events.Fetched(polled.groups))
-        error = self._faults.take_all(polled.faults, now - last, client.max_poll_interval_s)
+        error = self._faults.take_all(polled.faults, now - last, client)
         if error is not None:
             raise error
         self._performer.rebuild = self._performer.rebuild or self._faults.pop_rebuild()
@@ -320,6 +320,8 @@ class Owner:
         if self.stop_asked.is_set() or self.state not in JOINED:
             return
         self.signs.assigned()
+        if partitions:
+            self._faults.assigned()
         self._beginnings.add(partitions)
         self._begin()
         self._parts.on_rebalance("assigned", partitions)
@@ -347,6 +349,7 @@ class Owner:
     def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
         """They are somebody else's: no commit, results are stale."""
         self.signs.leaving("lost")
+        self._faults.lost()
         self._beginnings.discard(partitions)
         self._step(events.Lost(partitions))
         self.signs.left()

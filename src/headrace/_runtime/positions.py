@@ -5,9 +5,11 @@ Asks the client and tells the engine; decides nothing about records. Owner threa
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from headrace._core import events
+from headrace.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,3 +59,13 @@ class Positions:
                 # The client's fetcher ended at the offset that does not exist; no seek starts it again.
                 client.reassign((event.topic, event.partition), event.offset)
             self._step(event)
+
+
+def require_place(key: str, to: object) -> None:
+    """Raise `ConfigError` unless this says where a partition can be moved to. Any thread."""
+    if isinstance(to, str):
+        fine = to in ("earliest", "latest")
+    else:
+        fine = isinstance(to, datetime) or (isinstance(to, int) and not isinstance(to, bool) and to >= 0)
+    if not fine:
+        raise ConfigError(key, to, "an offset of at least 0, 'earliest', 'latest' or a datetime")

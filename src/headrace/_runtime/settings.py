@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from headrace.config import Budgets, Commit, OnStall, Timeouts, require_choice
+from headrace._client.settings import ConnectionSettings
+from headrace.config import Budgets, Commit, Connections, OnStall, Timeouts, require_choice
 from headrace.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ class AppSettings:
     on_stall: OnStall = "report"
     reporters: tuple[object, ...] = ()  # checked by `headrace.observe`, which this layer may not know
     gauges: tuple[object, ...] = ()
+    tracing: object | None = None  # as reporters
+    connections: Connections = field(default_factory=Connections)
 
     def __post_init__(self) -> None:
         for key in ("bootstrap_servers", "group_id"):
@@ -39,9 +42,21 @@ class AppSettings:
         require_choice("on_stall", self.on_stall, ("report", "rejoin", "exit"))
         if self.instance_id is not None and not (isinstance(self.instance_id, str) and self.instance_id):
             raise ConfigError("instance_id", self.instance_id, "a non-empty string, or None")
-        for key, kind in (("commit", Commit), ("budgets", Budgets), ("timeouts", Timeouts)):
+        kinds = {"commit": Commit, "budgets": Budgets, "timeouts": Timeouts, "connections": Connections}
+        for key, kind in kinds.items():
             if not isinstance(getattr(self, key), kind):
                 raise ConfigError(key, getattr(self, key), f"a headrace.{kind.__name__}")
+
+
+def connection_of(settings: AppSettings) -> ConnectionSettings:
+    """What clients need of it; raises `ConfigError` for what no client may be told."""
+    return ConnectionSettings(
+        bootstrap_servers=settings.bootstrap_servers,
+        group_id=settings.group_id,
+        librdkafka=settings.librdkafka,
+        group_protocol=settings.group_protocol,
+        instance_id=settings.instance_id,
+    )
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, object]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from headrace._core.health import STORM_REBALANCES, Facts, Limits, Vitals, judge
 from headrace._core.states import AppState
+from headrace._runtime.hot_keys import KeySampler
 from headrace._runtime.rebalances import Rebalances
 from headrace._runtime.snapshots import OwnerSnapshot
 from headrace._runtime.spending import Spending
@@ -41,6 +42,7 @@ class VitalSigns:
         "_engine",
         "_follows_revokes",
         "_joined",
+        "_keys",
         "_poll_interval_s",
         "_polled_at",
         "_rebalance_since",
@@ -84,6 +86,7 @@ class VitalSigns:
         self._dirty_since: float | None = None
         self._confirmed = 0
         self._statistics = ""
+        self._keys = KeySampler(clock())
         self.spending = Spending(clock)
         self.rebalanced = Rebalances()
 
@@ -140,6 +143,7 @@ class VitalSigns:
         self._polled_at = now
         if polled.count:
             self.brokers_away_since = None
+            self._keys.polled(polled, now)
         if polled.statistics is not None:
             self._statistics = polled.statistics
         for fault in polled.faults:
@@ -152,7 +156,8 @@ class VitalSigns:
 
     def told(self) -> OwnerSnapshot:
         """What the owner's metrics are made of."""
-        return OwnerSnapshot(self.spending.totals(), self.rebalanced.snapshot(), self._statistics)
+        keys = self._keys.told(self._clock())
+        return OwnerSnapshot(self.spending.totals(), self.rebalanced.snapshot(), self._statistics, keys)
 
     def read(self, now: float) -> Vitals:
         """All of it, as one value."""

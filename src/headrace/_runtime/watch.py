@@ -131,6 +131,8 @@ class Watch:
         if beat is None:
             return
         since = self._signs.loop_silent_since = beat.look(now)
+        if not beat.tells:
+            return
         if since is None:
             if self._loop_told_at is not None:
                 self._parts.tell(notices.LoopResumed(now - self._loop_told_at))

@@ -28,7 +28,7 @@ from headrace.cli.export.moments import moment
 from headrace.cli.interrupts import interruptible
 from headrace.cli.read import DataLoss, OnDataLoss, Quiet, Since, Until
 from headrace.cli.transfer.course import Course
-from headrace.errors import HeadraceError, TopicMissing
+from headrace.errors import HeadraceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -140,7 +140,7 @@ class _Destination:
         from headrace.cli.transfer.topics import TopicOrigin  # noqa: PLC0415 - one of the two is needed
 
         into = {self.into(one) for one in topics}
-        there = self._partitions(writer, into)
+        there = writer.partitions(sorted(into), self.timeout_s)
         origin = TopicOrigin(self.into, keep_partitions=self.keep_partitions)
         tell_losses(origin.begin(topics, writer.note(min(into)), bounds, where, how))
         self._require(there, origin.partitions)
@@ -152,17 +152,10 @@ class _Destination:
 
         origin = ParquetOrigin(paths, self.topic, keep_partitions=self.keep_partitions)
         into = origin.topics()
-        there = self._partitions(writer, into)
+        there = writer.partitions(sorted(into), self.timeout_s)
         self._require(there, origin.partitions() if self.keep_partitions else {})
         origin.begin(writer.note(min(into)))
         return Course(origin, writer, min(into), NOTE_CHARS_MAX)
-
-    def _partitions(self, writer: TransactionWriter, topics: set[str]) -> dict[str, int]:
-        there = writer.partitions(self.timeout_s)
-        missing = sorted(topics - there.keys())
-        if missing:
-            raise TopicMissing(missing)
-        return {topic: there[topic] for topic in topics}
 
     def _require(self, there: Mapping[str, int], needed: Mapping[str, int]) -> None:
         for topic, count in sorted(needed.items()):

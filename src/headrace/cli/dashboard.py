@@ -24,11 +24,15 @@ def dashboard(
         int, typer.Option("--port", help="Where the page is served; 0 lets the system choose.")
     ] = 8090,
     host: Annotated[str, typer.Option("--host", help="Loopback unless you say otherwise.")] = "127.0.0.1",
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option("--allow-host", metavar="NAME", help="A name by which others ask for it; repeatable."),
+    ] = None,
     debug: Debug = False,  # noqa: ARG001 - noted by its callback
 ) -> Exit:
     """Serve a dashboard of one or more running apps, until interrupted. It shows, and changes nothing."""
     try:
-        server = serve_dashboard(apps, port, host=host)
+        server = serve_dashboard(apps, port, host=host, hosts=allow_host or ())
     except OSError as error:
         raise Unusable(f"{host}:{port}: {error}") from error
     with server:

@@ -25,6 +25,8 @@ EXAMPLES = {
     "error": "ValueError",
     "activity": "poll",
     "cause": "revoked",
+    "connection": "0",
+    "why": "at_max",
 }
 
 

@@ -8,25 +8,42 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from contextlib import ExitStack
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.console import Console
 
 from headrace import App, AppState, web
-from headrace._client.settings import ConnectionSettings, consumer_config, describe, producer_config
+from headrace._client.settings import (
+    ConnectionSettings,
+    consumer_config,
+    describe,
+    numbered,
+    producer_config,
+)
 from headrace._core.notices import AppFailed
 from headrace._runtime.settings import flatten
 from headrace.cli.debugging import Debug
 from headrace.cli.exits import Exit, RunFailed, Unusable
 from headrace.cli.loading import load_app
+from headrace.cli.processes.exchange import READY_S
+from headrace.cli.processes.member import Member, Place
+from headrace.cli.processes.supervise import (
+    PROCESSES_MAX,
+    limits_of,
+    log_to_stderr,
+    parse_address,
+    supervise,
+)
 from headrace.elsewhere import check_before_start
 from headrace.errors import FatalError
 from headrace.web import HealthFiles, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 log = logging.getLogger("headrace.web")
 
@@ -40,59 +57,127 @@ class LogLevel(Enum):
     ERROR = "error"
 
 
+Target = Annotated[str, typer.Argument(metavar="MODULE:APP", help="Where the App is, such as billing:app.")]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Check what can be checked without a broker, and print the resolved settings, secrets hidden.",
+    ),
+]
+Level = Annotated[
+    LogLevel, typer.Option(help="Level of the log on stderr, unless the module sets up logging itself.")
+]
+Serve = Annotated[
+    str | None,
+    typer.Option(
+        "--serve",
+        metavar="[HOST:]PORT",
+        help="Serve health, metrics and a dashboard over HTTP; HOST is 127.0.0.1 if left out.",
+    ),
+]
+Hosts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--allow-host",
+        metavar="NAME",
+        help="With --serve: a name by which others ask for it, such as billing.default.svc; may be repeated.",
+    ),
+]
+ShowRecords = Annotated[
+    bool,
+    typer.Option(
+        "--show-records",
+        help="With --serve: show keys of records to all who look, and whole records to who has the token.",
+    ),
+]
+Files = Annotated[
+    Path | None,
+    typer.Option(
+        "--health-files", metavar="DIR", help="Keep DIR/live and DIR/ready young while the answer is yes."
+    ),
+]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        "--processes",
+        min=1,
+        max=PROCESSES_MAX,
+        metavar="N",
+        help="Run N processes of the app, watched and replaced.",
+    ),
+]
+MemoryLimit = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE", help="With --processes: replace a process that holds more, such as 800M or 1.5G."
+    ),
+]
+ReadyTimeoutS = Annotated[
+    float | None,
+    typer.Option(
+        "--ready-timeout",
+        min=1,
+        max=3600,
+        metavar="SECONDS",
+        help=f"With --processes: longest wait for one process to be ready in a rolling restart; else {READY_S:g}.",
+    ),
+]
+OwnPlace = Annotated[str | None, typer.Option("--member", hidden=True)]
+
+
 def run(
-    target: Annotated[
-        str, typer.Argument(metavar="MODULE:APP", help="Where the App is, such as billing:app.")
-    ],
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Check what can be checked without a broker, and print the resolved settings, secrets hidden.",
-        ),
-    ] = False,
-    log_level: Annotated[
-        LogLevel, typer.Option(help="Level of the log on stderr, unless the module sets up logging itself.")
-    ] = LogLevel.INFO,
-    serve: Annotated[
-        str | None,
-        typer.Option(
-            "--serve",
-            metavar="[HOST:]PORT",
-            help="Serve health, metrics and a dashboard over HTTP; HOST is 127.0.0.1 if left out.",
-        ),
-    ] = None,
-    health_files: Annotated[
-        Path | None,
-        typer.Option(
-            "--health-files", metavar="DIR", help="Keep DIR/live and DIR/ready young while the answer is yes."
-        ),
-    ] = None,
-    debug: Debug = False,  # noqa: ARG001 - noted by its callback
+    target: Target,
+    dry_run: DryRun = False,
+    log_level: Level = LogLevel.INFO,
+    serve: Serve = None,
+    allow_host: Hosts = None,
+    show_records: ShowRecords = False,
+    health_files: Files = None,
+    processes: Processes = None,
+    memory_limit: MemoryLimit = None,
+    ready_timeout_s: ReadyTimeoutS = None,
+    member: OwnPlace = None,
+    debug: Debug = False,
 ) -> Exit:
     """Run an App until SIGINT or SIGTERM.
 
     The first signal drains: handlers finish, offsets are committed, the group is left. The second stops hard.
-    The working directory is added to the import path.
+    The working directory is added to the import path. With --processes SIGHUP replaces them, one at a time.
     """
-    app = load_app(target)
+    hosts = tuple(allow_host or ())
+    if serve is None:
+        _refuse({"--allow-host": bool(hosts), "--show-records": show_records}, "--serve")
+    if processes is not None and not dry_run:
+        limits = limits_of(memory_limit, READY_S if ready_timeout_s is None else ready_timeout_s)
+        level, shown = log_level.value, show_records
+        return supervise(target, processes, limits, level, serve, hosts, health_files, shown, debug=debug)
+    if processes is None:
+        given = {
+            "--memory-limit": memory_limit is not None,
+            "--ready-timeout": ready_timeout_s is not None,
+        }
+        _refuse(given, "--processes")
+    watcher = None if member is None else Member(Place.parsed(member))
+    with numbered(0 if watcher is None else watcher.number):
+        app = load_app(target)
     if not app.subscriptions:
         raise Unusable(f"{target} has no subscriptions; register handlers with @app.subscribe(...)")
     if dry_run:
         check_before_start(app)
         print_settings(app)
         return Exit.OK
-    handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(lambda line: not _tells_of_failed_start(line, app))
-    logging.basicConfig(
-        level=log_level.name, handlers=[handler], format="%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-    )
+    log_to_stderr(log_level.name, lambda line: not _tells_of_failed_start(line, app))
     with ExitStack() as watching:
         if health_files is not None:
             watching.enter_context(HealthFiles(app, health_files))
-        if serve is not None:
-            server = watching.enter_context(_served(app, serve))
-            log.info("serving %s", server.url)
+        url = (
+            watching.enter_context(_served(app, serve, hosts, show_records)).url if serve is not None else ""
+        )
+        if watcher is not None:
+            watcher.watch(app, url)
+        elif url:
+            log.info("serving %s", url)
         try:
             app.run()
         except FatalError as error:
@@ -100,14 +185,18 @@ def run(
     return Exit.OK
 
 
-def _served(app: App, address: str) -> Server:
-    host, _, port = address.rpartition(":")
-    if not port.isdecimal():
-        raise Unusable(f"--serve {address}: expected [HOST:]PORT, such as 8080 or 0.0.0.0:8080")
+def _refuse(given: Mapping[str, bool], without: str) -> None:
+    for option, is_given in given.items():
+        if is_given:
+            raise Unusable(f"{option} goes with {without}")
+
+
+def _served(app: App, address: str, hosts: Sequence[str], show_records: bool = False) -> Server:
+    host, port = parse_address(address)
     try:
         # From the environment: other users of the machine can read a command line.
         token = os.environ.get("HEADRACE_ACTIONS_TOKEN") or None
-        return web.serve(app, int(port), host=host.strip("[]") or "127.0.0.1", actions_token=token)
+        return web.serve(app, port, host=host, hosts=hosts, actions_token=token, show_records=show_records)
     except OSError as error:
         raise Unusable(f"--serve {address}: {error}") from error
 

@@ -1,4 +1,4 @@
-"""What `headrace top` draws of an app: a heading, its health, its loop, its handlers, its partitions.
+"""What `headrace top` draws of an app: a heading, its health, its loop, its handlers, its hottest keys, its partitions.
 
 Decides the form, and how rates follow from two sights. Refuses to ask. Invariants: no byte of a name or an error steers the
 terminal; a value that is not known is shown as such, never as 0.
@@ -18,10 +18,18 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-COLOURS = {"ok": "green", "degraded": "yellow", "stuck": "red", "ended": "red"}
+COLOURS = {
+    "ok": "green",
+    "degraded": "yellow",
+    "stuck": "red",
+    "ended": "red",
+    "not live": "red",
+    "not ready": "yellow",
+}
 UNKNOWN = "?"
 LINES_AROUND = 9
 """Lines of the screen that are no rows of tables."""
+KEYS_MAX = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +40,12 @@ class Sight:
     facts: Mapping[str, Any]
 
     @property
+    def as_of(self) -> float:
+        """The moment of its snapshot, on its own clock."""
+        found: float = self.facts["snapshot"]["as_of"]
+        return found
+
+    @property
     def engine(self) -> Mapping[str, Any]:
         """Of its snapshot."""
         found: Mapping[str, Any] = self.facts["snapshot"]["engine"]
@@ -39,9 +53,11 @@ class Sight:
 
     def per_s(self, before: Sight, counter: str) -> float | None:
         """How fast a counter rises; None where there is no time between, or the app started anew."""
-        seconds = self.facts["snapshot"]["as_of"] - before.facts["snapshot"]["as_of"]
-        risen = self.engine["counters"][counter] - before.engine["counters"][counter]
-        return risen / seconds if seconds > 0 and risen >= 0 else None
+        seconds = self.as_of - before.as_of
+        found, then = self.engine["counters"][counter], before.engine["counters"][counter]
+        if found is None or then is None:
+            return None
+        return (found - then) / seconds if seconds > 0 and found >= then else None
 
     def shares(self, before: Sight) -> dict[str, float]:
         """What the owner loop spent its time on since then, as shares of 1."""
@@ -56,7 +72,7 @@ def drawn(now: Sight, before: Sight, address: str, error: str, *, rows_max: int 
     parts: list[RenderableType] = [_heading(now, address), *_reasons(now)]
     if error:
         parts.append(Text(plain(error), "red"))
-    parts += [_flow(now, before), _loop(now, before), _handlers(now)]
+    parts += [_flow(now, before), _loop(now, before), _handlers(now), *_hot_keys(now)]
     room = None
     if rows_max is not None:
         room = max(1, rows_max - LINES_AROUND - len(parts) - len(now.engine["subscriptions"]))
@@ -107,7 +123,8 @@ def _flow(now: Sight, before: Sight) -> Text:
     lag = f"{sum(lags):,}" if all(isinstance(one, int) for one in lags) else UNKNOWN
 
     def held(name: str) -> str:
-        return f"{sum(part[name] for part in parts):,}"
+        counts = [part[name] for part in parts]
+        return UNKNOWN if None in counts else f"{sum(counts):,}"
 
     def rate(name: str) -> str:
         found = now.per_s(before, name)
@@ -116,7 +133,7 @@ def _flow(now: Sight, before: Sight) -> Text:
     return Text(
         f"finished {rate('finished')}  fetched {rate('fetched')}  lag {lag}  waiting {held('waiting')}  "
         f"in flight {held('in_flight')}  parked {held('parked')}  failed {rate('failed')}  "
-        f"dead letters {counters['dead_lettered']:,}"
+        f"dead letters {_number(counters['dead_lettered'])}"
     )
 
 
@@ -135,12 +152,22 @@ def _handlers(now: Sight) -> Table:
         durations = one["durations"]
         table.add_row(
             Text(plain(one["name"])),
-            *(f"{one[key]:,}" for key in ("workers_busy", "workers", "dispatched", "chunk_records")),
+            *(_number(one[key]) for key in ("workers_busy", "workers", "dispatched", "chunk_records")),
             quantile_s(durations, 0.5),
             quantile_s(durations, 0.99),
-            f"{one['stale']:,}",
+            _number(one["stale"]),
         )
     return table
+
+
+def _hot_keys(now: Sight) -> list[RenderableType]:
+    """Those with the largest shares that are sure. An app of an older Headrace tells none."""
+    found: Mapping[str, Any] = now.facts["snapshot"]["owner"].get("hot_keys", {})
+    told = "  ".join(
+        f"{one['key']} {(one['count'] - one['error']) / found['samples']:.0%} ({one['topic']}[{one['partition']}])"
+        for one in found.get("top", ())[:KEYS_MAX]
+    )
+    return [Text(plain(f"hot keys  {told}"), no_wrap=True, overflow="ellipsis")] if told else []
 
 
 def _partitions(now: Sight, rows_max: int | None) -> list[RenderableType]:
@@ -165,11 +192,11 @@ def _partitions(now: Sight, rows_max: int | None) -> list[RenderableType]:
         table.add_row(
             Text(plain(part["topic"])),
             str(part["partition"]),
-            f"{part['committable']:,}",
-            f"{part['position']:,}",
+            _number(part["committable"]),
+            _number(part["position"]),
             _number(known.get("end")),
             _number(known.get("lag")),
-            *(f"{part[key]:,}" for key in ("waiting", "in_flight", "parked")),
+            *(_number(part[key]) for key in ("waiting", "in_flight", "parked")),
             "-" if age_s is None else _span(age_s),
             Text(plain(" ".join(part["paused"]))),
         )

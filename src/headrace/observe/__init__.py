@@ -8,11 +8,13 @@ from headrace.observe.console import Console
 from headrace.observe.files import Csv, JsonLines
 from headrace.observe.filters import Expressions, Filter
 from headrace.observe.metrics import Gauge, Metric, Sample, Unknown
+from headrace.observe.otel import OpenTelemetry
 from headrace.observe.prometheus import Prometheus
 from headrace.observe.reporting import Report, Reporter
 from headrace.observe.settings import Reporting, load_reporters
 from headrace.observe.states import ReporterState
 from headrace.observe.statsd import StatsD
+from headrace.observe.tracing import Tracing
 
 __all__ = [
     "Console",
@@ -22,6 +24,7 @@ __all__ = [
     "Gauge",
     "JsonLines",
     "Metric",
+    "OpenTelemetry",
     "Prometheus",
     "Report",
     "Reporter",
@@ -29,6 +32,7 @@ __all__ = [
     "Reporting",
     "Sample",
     "StatsD",
+    "Tracing",
     "Unknown",
     "load_reporters",
 ]

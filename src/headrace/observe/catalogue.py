@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 from headrace._core.board import FAILURE_KINDS_MAX
 from headrace._core.durations import BOUNDS_S
 from headrace._core.health import REASONS
+from headrace._core.scaling import MEANINGS
+from headrace._core.states import AppState
 from headrace._runtime.rebalances import CAUSES
 from headrace._runtime.spending import ACTIVITIES
 from headrace.observe.metrics import OUR_PREFIX, Metric, Value, given
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from headrace._core.snapshot import FailureSnapshot, PartitionSnapshot, SubscriptionSnapshot
+    from headrace._runtime.connections_told import ConnectionSnapshot
     from headrace._runtime.rebalances import RebalanceSnapshot
     from headrace.observe.metrics import Kind
     from headrace.observe.states import ReporterState
@@ -30,6 +33,18 @@ T = TypeVar("T")
 
 INFINITE = float("inf")
 NOT_YET = "it has not happened yet"
+JOINED = frozenset(
+    state.value
+    for state in (
+        AppState.RUNNING,
+        AppState.QUIETING,
+        AppState.QUIET,
+        AppState.DRAINING,
+        AppState.COMMITTING,
+        AppState.CLOSING,
+    )
+)
+"""States of a connection that is in the group."""
 NOTHING_UNFINISHED = "nothing is unfinished"
 
 
@@ -74,6 +89,15 @@ SUBSCRIPTION: Scope[SubscriptionSnapshot] = Scope(
 )
 LOOP: Scope[tuple[str, float]] = Scope(
     "The owner loop, by activity", "loop_", ("activity",), f"{len(ACTIVITIES)} activities"
+)
+CONNECTION: Scope[ConnectionSnapshot] = Scope(
+    "Per connection, where `Connections.max` is above 1", "connection_", ("connection",), "`Connections.max`"
+)
+SCALING: Scope[tuple[str, int]] = Scope(
+    "Decisions about the number of connections, by reason",
+    "scaling_",
+    ("why",),
+    f"{len(MEANINGS)} reasons",
 )
 REBALANCE: Scope[RebalanceSnapshot] = Scope(
     "Rebalances, by how they began", "", ("cause",), f"{len(CAUSES)} causes"
@@ -133,7 +157,16 @@ def _within(place: tuple[SubscriptionSnapshot, float]) -> Value:
 
 
 def _connections(view: View) -> Value:
-    return int(view.snapshot.state in {"running", "draining", "committing", "closing"})
+    several = [each.state for each in view.snapshot.connections]
+    return sum(state in JOINED for state in several or [view.snapshot.state])
+
+
+def _changes(field: str) -> Callable[[View], Value]:
+    def read(view: View) -> Value:
+        found: int = 0 if view.snapshot.scaling is None else getattr(view.snapshot.scaling, field)
+        return found
+
+    return read
 
 
 def _prefetched(index: int) -> Callable[[tuple[ClientStatistics, PartitionView]], Value]:
@@ -161,6 +194,8 @@ _OF_APP: tuple[Definition[View], ...] = (
     APP.define("oldest_unfinished_age_seconds", "seconds", "since the oldest unfinished record was delivered", lambda v: given(v.health.oldest_age_s, NOTHING_UNFINISHED)),
     APP.define("offsets_age_seconds", "seconds", "since the broker was last asked for offsets; what hangs on them (lag, records, start, end, last stable and committed offset) is of then", lambda v: given(v.offsets_age_s(), NOT_YET)),
     APP.define("connections", "connections", "connections to the group: 0 while it is made, or made anew", _connections),
+    APP.define("connections_opened_total", "connections", "connections opened by decision; those at the start are not counted", _changes("opened"), "counter"),
+    APP.define("connections_closed_total", "connections", "connections closed by decision", _changes("closed"), "counter"),
     APP.define("rebuilds_total", "times", "times the connection was made anew", lambda v: v.health.rebuilds, "counter"),
     _counter("records_fetched", "records", "fetched", "taken in"),
     _counter("records_finished", "records", "finished", "finished for good"),
@@ -192,6 +227,18 @@ _OF_REASONS: tuple[Definition[tuple[View, str]], ...] = (
 
 _OF_LOOP: tuple[Definition[tuple[str, float]], ...] = (
     LOOP.define("seconds_total", "seconds", "what the owner thread spent on it: `poll` in the client without waiting, `step` deciding, `perform` doing what was decided, `idle` waiting for records or results, `rest` on all else", lambda spent: spent[1], "counter"),
+)  # fmt: skip
+
+_OF_CONNECTIONS: tuple[Definition[ConnectionSnapshot], ...] = (
+    CONNECTION.define("up", "flag", "1 while it is in the group", lambda c: int(c.state in JOINED)),
+    CONNECTION.define("partitions", "partitions", "partitions that it holds", lambda c: c.partitions),
+    CONNECTION.define("in_flight_records", "records", "given to its workers", lambda c: c.in_flight),
+    CONNECTION.define("finished_records_total", "records", "finished since it was opened", lambda c: c.finished, "counter"),
+    CONNECTION.define("failures", "failures", "how often it ended by an error, in a row", lambda c: c.failures),
+)  # fmt: skip
+
+_OF_SCALING: tuple[Definition[tuple[str, int]], ...] = (
+    SCALING.define("decisions_total", "decisions", "how often this was the reason that the number changed, or stayed", lambda counted: counted[1], "counter"),
 )  # fmt: skip
 
 _OF_REBALANCES: tuple[Definition[RebalanceSnapshot], ...] = (
@@ -296,6 +343,8 @@ class Catalogue:
     reasons: tuple[Definition[tuple[View, str]], ...] = _OF_REASONS
     loop: tuple[Definition[tuple[str, float]], ...] = _OF_LOOP
     rebalances: tuple[Definition[RebalanceSnapshot], ...] = _OF_REBALANCES
+    connections: tuple[Definition[ConnectionSnapshot], ...] = _OF_CONNECTIONS
+    scaling: tuple[Definition[tuple[str, int]], ...] = _OF_SCALING
     topics: tuple[Definition[TopicView], ...] = _OF_TOPICS
     partitions: tuple[Definition[PartitionView], ...] = _OF_PARTITIONS
     subscriptions: tuple[Definition[SubscriptionSnapshot], ...] = _OF_SUBSCRIPTIONS
@@ -313,6 +362,8 @@ class Catalogue:
             (REASON.title, tuple(d.metric for d in self.reasons)),
             (LOOP.title, tuple(d.metric for d in self.loop)),
             (REBALANCE.title, tuple(d.metric for d in self.rebalances)),
+            (CONNECTION.title, tuple(d.metric for d in self.connections)),
+            (SCALING.title, tuple(d.metric for d in self.scaling)),
             (TOPIC.title, tuple(d.metric for d in self.topics)),
             (PARTITION.title, tuple(d.metric for d in self.partitions)),
             (SUBSCRIPTION.title, tuple(d.metric for d in (*self.subscriptions, *self.durations))),

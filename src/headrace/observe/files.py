@@ -12,11 +12,11 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from headrace.config import require_count
 from headrace.errors import ConfigError
-from headrace.observe.metrics import Unknown
+from headrace.observe.metrics import Unknown, pairs_of
 
 if TYPE_CHECKING:
     from headrace.observe.reporting import Report
@@ -105,12 +105,15 @@ class JsonLines:
 
     def report(self, report: Report) -> None:
         """Append a line."""
-        line: dict[str, Any] = {
-            "at": report.at.isoformat(),
-            "group": report.group_id,
-            "metrics": {s.key: s.value for s in report.samples if not isinstance(s.value, Unknown)},
-            "unknown": {s.key: s.value.reason for s in report.samples if isinstance(s.value, Unknown)},
-        }
+        metrics: dict[str, int | float] = {}
+        unknown: dict[str, str] = {}
+        for sample in report.samples:
+            value = sample.value
+            if isinstance(value, Unknown):
+                unknown[sample.key] = value.reason
+            else:
+                metrics[sample.key] = value
+        line = {"at": report.at.isoformat(), "group": report.group_id, "metrics": metrics, "unknown": unknown}
         self._file.write(json.dumps(line) + "\n")
 
     def close(self) -> None:
@@ -139,13 +142,10 @@ class Csv:
         writer = csv.writer(text)
         at = report.at.isoformat()
         for sample in report.samples:
-            labels = ",".join(f"{n}={v}" for n, v in zip(sample.metric.labels, sample.labels, strict=True))
-            known = not isinstance(sample.value, Unknown)
-            reason = sample.value.reason if isinstance(sample.value, Unknown) else ""
-            value = sample.value if known else ""
-            writer.writerow(
-                (at, report.group_id, sample.metric.name, labels, value, sample.metric.unit, reason)
-            )
+            metric, value = sample.metric, sample.value
+            known, reason = ("", value.reason) if isinstance(value, Unknown) else (value, "")
+            labels = pairs_of(metric, sample.labels)
+            writer.writerow((at, report.group_id, metric.name, labels, known, metric.unit, reason))
         self._file.write(text.getvalue())
 
     def close(self) -> None:

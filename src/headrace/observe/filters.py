@@ -8,13 +8,28 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from itertools import compress
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from headrace.errors import ConfigError
 from headrace.observe.metrics import key_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from headrace.observe.metrics import Metric
+
+
+class Described(Protocol):
+    """Anything that is of one metric."""
+
+    @property
+    def metric(self) -> Metric:
+        """Which."""
+        ...
+
+
+M = TypeVar("M", bound=Described)
 
 
 class Filter(Protocol):
@@ -71,23 +86,29 @@ class Selection:
 
     def __init__(self, chosen: Filter | None) -> None:
         self.filter = chosen
-        self._answers: dict[tuple[str, tuple[str, ...]], bool] = {}
-        self._seen: dict[tuple[str, tuple[str, ...]], bool] = {}
+        self._answers: dict[tuple[str, int, tuple[str, ...]], tuple[bool, ...]] = {}
+        self._seen: dict[tuple[str, int, tuple[str, ...]], tuple[bool, ...]] = {}
         self._exclude_matched = False
 
-    def keeps(self, metric: Metric, labels: tuple[str, ...]) -> bool:
-        """What the filter says, or said."""
-        if self.filter is None:
-            return True
-        place = (metric.name, labels)
-        answer = self._answers.get(place)
-        if answer is None:
-            key = key_of(metric, labels)
-            answer = self.filter.keeps(key)
-            if isinstance(self.filter, Expressions) and not self._exclude_matched:
-                self._exclude_matched = self.filter.drops(key)
-        self._seen[place] = answer
-        return answer
+    def kept(self, things: Sequence[M], labels: tuple[str, ...]) -> Sequence[M]:
+        """Those whose metric, with these labels, the filter keeps, or kept.
+
+        The metrics of one kind of thing are asked for and remembered together: known by the first of them and their number.
+        """
+        if self.filter is None or not things:
+            return things
+        place = (things[0].metric.name, len(things), labels)
+        answers = self._answers.get(place)
+        if answers is None:
+            answers = tuple(self._asked(self.filter, thing.metric, labels) for thing in things)
+        self._seen[place] = answers
+        return things if all(answers) else tuple(compress(things, answers))
+
+    def _asked(self, chosen: Filter, metric: Metric, labels: tuple[str, ...]) -> bool:
+        key = key_of(metric, labels)
+        if isinstance(chosen, Expressions) and not self._exclude_matched:
+            self._exclude_matched = chosen.drops(key)
+        return chosen.keeps(key)
 
     def end_report(self) -> None:
         """Forget the answers for metrics that are gone: revoked partitions must not pile up."""

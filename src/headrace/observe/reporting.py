@@ -219,7 +219,7 @@ def make_report(source: Source, selection: Selection) -> Report:
     def again() -> Report:
         return make_report(source, Selection(chosen))
 
-    samples = evaluate(source.view(), source.gauges, selection.keeps)
+    samples = evaluate(source.view(), source.gauges, selection)
     return Report(datetime.now(UTC), source.group_id, samples, again)
 
 

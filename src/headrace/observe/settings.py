@@ -19,6 +19,7 @@ from headrace.observe.console import Console
 from headrace.observe.files import Csv, JsonLines
 from headrace.observe.filters import Expressions
 from headrace.observe.metrics import Gauge
+from headrace.observe.otel import OpenTelemetry
 from headrace.observe.prometheus import Prometheus
 from headrace.observe.statsd import StatsD
 
@@ -36,6 +37,7 @@ TYPES: dict[str, Callable[..., Any]] = {
     "csv": Csv,
     "statsd": StatsD,
     "prometheus": Prometheus,
+    "opentelemetry": OpenTelemetry,
 }
 
 

@@ -16,6 +16,8 @@ from headrace._client.range_consumer import EndSeen, OutOfRange, Unknown
 from headrace.errors import ReadStalled, RecordsLost, TopicMissing
 from headrace.ranges.bounds import Loss
 from headrace.ranges.buffer import Closed
+from headrace.ranges.collecting import collector
+from headrace.ranges.planning import OffsetRange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from headrace._client.range_consumer import Chunk, Fact
     from headrace.ports import TopicPartition as Place
     from headrace.ranges.buffer import Buffer
-    from headrace.ranges.planning import OffsetRange
 
 T = TypeVar("T")
 
@@ -137,8 +138,9 @@ class Share(Generic[T]):
         self._chunk_bytes = chunk_bytes
         self._timeout_s = timeout_s
         self._on_data_loss: OnDataLoss = on_data_loss
+        self._collector = collector()
         self._later: dict[Place, deque[OffsetRange]] = {}
-        for one in ranges:
+        for one in joined(ranges):
             self._later.setdefault(one.place, deque()).append(one)
         self._at: dict[Place, int] = {}
         self._ends: dict[Place, int] = {}
@@ -182,27 +184,30 @@ class Share(Generic[T]):
                 self._doubt()
 
     def _turn(self, source: Source, take: int) -> int:
-        # A function of its own: the records of one chunk are given up before the next ones are made.
         self._begun.clear()
-        chunk, facts = source.take(take, WAIT_S)
-        kept = self._take_in(chunk, source)
+        # The wait for records, `WAIT_S` at most, is in it: their making is a part of what a rest saves.
+        with self._collector.at_rest():
+            made, records, facts = self._next(source, take)
         for fact in facts:
             self._meet(fact, source)
         self._look_after(source)
         if not self._passed:
             return take
-        size = self._hand_over(kept)
-        self._progress_at = self._clock()  # not before: the one who takes may have kept us waiting
-        if not len(kept):
-            return take
-        return max(1, min(self._records_max, self._chunk_bytes * len(kept) // max(1, size)))
-
-    def _hand_over(self, kept: Chunk) -> int:
-        made: Made[T] = self._content(kept) if len(kept) else Made(None, 0, 0)
-        part = Part(made.content, len(kept), made.bytes, self._passed, tuple(self._losses))
+        part = Part(made.content, records, made.bytes, self._passed, tuple(self._losses))
         self._passed, self._losses = {}, []
         self._buffer.put(part, made.held_bytes)
-        return made.held_bytes
+        self._progress_at = self._clock()  # not before: the one who takes may have kept us waiting
+        if not records:
+            return take
+        return max(1, min(self._records_max, self._chunk_bytes * records // max(1, made.held_bytes)))
+
+    def _next(self, source: Source, take: int) -> tuple[Made[T], int, list[Fact]]:
+        """What was made of the next records, how many they are, and what was met beside them."""
+        # A function of its own: the records of one chunk are given up before the collector sees them.
+        chunk, facts = source.take(take, WAIT_S)
+        kept = self._take_in(chunk, source)
+        made: Made[T] = self._content(kept) if len(kept) else Made(None, 0, 0)
+        return made, len(kept), facts
 
     def _take_in(self, chunk: Chunk, source: Source) -> Chunk:
         if not len(chunk):
@@ -330,6 +335,20 @@ class Share(Generic[T]):
         if len(named) > _NAMED_MAX:
             named[_NAMED_MAX:] = [f"{len(named) - _NAMED_MAX} more"]
         return ReadStalled(named, self._timeout_s, ": ".join(source.last_error or ("no answer",)))
+
+
+def joined(ranges: Iterable[OffsetRange]) -> list[OffsetRange]:
+    """The same offsets, with ranges in one that go on where the one before ends: each range costs a start."""
+    found: list[OffsetRange] = []
+    last: dict[Place, int] = {}
+    for one in ranges:
+        at = last.get(one.place)
+        if at is not None and found[at].end == one.start:
+            found[at] = OffsetRange(*one.place, found[at].start, one.end)
+        else:
+            last[one.place] = len(found)
+            found.append(one)
+    return found
 
 
 def share_out(ranges: Sequence[OffsetRange], shares_max: int) -> list[list[OffsetRange]]:

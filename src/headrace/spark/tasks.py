@@ -7,14 +7,13 @@ with its position at the end of its range, or with an error; silence is no end.
 from __future__ import annotations
 
 import functools
-import gc
 import logging
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from headrace.errors import OffsetsMissing, ReadStalled, RecordsLost
 from headrace.pool import ConsumerPool, PoolSettings
+from headrace.ranges.collecting import collector
 from headrace.spark.planning import LOSS_ADVICE
 from headrace.spark.rows import RowBatcher
 
@@ -77,7 +76,7 @@ def batches(
     with pool.lease(part.topic, part.partition, position=part.start, attempt=attempt) as lease:
         reader = _PartReader(lease, part, options)
         while not reader.finished:
-            with _collector_at_rest():
+            with collector().at_rest():
                 batch = _next_batch(reader, batcher, part.topic)
             if batch is not None:
                 yield batch
@@ -166,15 +165,3 @@ def _next_batch(reader: _PartReader, batcher: RowBatcher, topic: str) -> Any:
     batch = batcher.batch(Chunk(messages, topic))
     reader.size_of_next(len(messages), batch.nbytes)
     return batch
-
-
-@contextmanager
-def _collector_at_rest() -> Generator[None]:
-    # A third of a record's time went into walks over records that no cycle holds. In a worker of Spark's nothing else runs.
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()

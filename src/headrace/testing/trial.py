@@ -166,7 +166,7 @@ class _Rehearsal:
 
     def surroundings(self) -> Surroundings:
         return Surroundings(
-            make_client=lambda: MemoryClient(self._kafka, self._idle),
+            make_client=lambda _number: MemoryClient(self._kafka, self._idle),
             make_producer=lambda: self._producer,
             make_inbox=lambda: self._account,
             clock=self._clock.now,

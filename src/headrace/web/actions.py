@@ -6,15 +6,14 @@ browser send, nothing happens; what is done is logged.
 
 from __future__ import annotations
 
-import json
 import logging
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from headrace.errors import HeadraceError
-from headrace.web.guarding import holds_token
+from headrace.web.asked import Refused, asked_of, place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
 log = logging.getLogger("headrace.web")
-
-BODY_BYTES_MAX = 4096
 
 
 class Steered(Protocol):
@@ -47,23 +44,15 @@ class Steered(Protocol):
         ...
 
 
-class Refused(Exception):
-    """A request that is not carried out: a status and what to change."""
-
-    def __init__(self, status: int, problem: str) -> None:
-        self.status = status
-        super().__init__(problem)
-
-
 class Actions:
     """Carries out what is asked. All methods run on the server's thread; what they call of the app returns at once."""
 
     def __init__(self, app: Steered, token: str) -> None:
         self._token = token
         self._doings: Mapping[str, Callable[[Mapping[str, Any]], None]] = {
-            "pause": lambda asked: app.pause(_place(asked)),
-            "resume": lambda asked: app.resume(_place(asked)),
-            "seek": lambda asked: app.seek(*_place(asked), _target(asked)),
+            "pause": lambda asked: app.pause(place_of(asked)),
+            "resume": lambda asked: app.resume(place_of(asked)),
+            "seek": lambda asked: app.seek(*place_of(asked), _target(asked)),
             "drain": lambda _asked: app.request_stop(),
         }
 
@@ -75,7 +64,7 @@ class Actions:
         """202 when the app was told; else what is wrong."""
         name = request.path_params["name"]
         try:
-            asked = await self._asked(request)
+            asked = await asked_of(request, self._token)
             self._doing(name)(asked)
         except Refused as refused:
             return JSONResponse({"error": str(refused)}, refused.status)
@@ -89,39 +78,6 @@ class Actions:
         if name not in self._doings:
             raise Refused(404, f"no such action; there are {', '.join(self._doings)}")
         return self._doings[name]
-
-    async def _asked(self, request: Request) -> Mapping[str, Any]:
-        origin, host = request.headers.get("origin"), request.headers["host"]
-        if origin is not None and origin.partition("://")[2] != host:
-            raise Refused(403, "asked by a page of another site")
-        if not holds_token(request.headers.get("authorization"), self._token):
-            raise Refused(401, "the token is wrong; send it as `Authorization: Bearer TOKEN`")
-        if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-            raise Refused(415, "send JSON as application/json")
-        body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > BODY_BYTES_MAX:
-                raise Refused(413, f"at most {BODY_BYTES_MAX} bytes")
-        try:
-            asked: object = json.loads(body)
-        except ValueError:
-            raise Refused(400, "the body is no JSON") from None
-        if not isinstance(asked, dict):
-            raise Refused(400, "the body is no JSON object")
-        return cast("dict[str, Any]", asked)
-
-
-def _place(asked: Mapping[str, Any]) -> tuple[str, int]:
-    topic, partition = asked.get("topic"), asked.get("partition")
-    if (
-        not isinstance(topic, str)
-        or not isinstance(partition, int)
-        or isinstance(partition, bool)
-        or partition < 0
-    ):
-        raise Refused(400, "name a topic (a string) and a partition (a number)")
-    return topic, partition
 
 
 def _target(asked: Mapping[str, Any]) -> Any:

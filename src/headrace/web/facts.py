@@ -1,7 +1,7 @@
 """Health and snapshots as plain values for JSON.
 
 Decides the form that programs read: the names are those of the Python values. Refuses to judge. Invariant: no record's
-key or value is among them.
+value is among them, and a key only where records may be shown.
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from headrace.web.showing import without_keys
+
 if TYPE_CHECKING:
     from headrace._core.health import Health, Reason
     from headrace._runtime.snapshots import Snapshot
     from headrace.observe.reporting import Source
+    from headrace.web.showing import Showing
 
 
 def health_facts(health: Health) -> dict[str, Any]:
@@ -36,24 +39,24 @@ def reason_facts(reason: Reason) -> dict[str, Any]:
     }
 
 
-def snapshot_facts(snapshot: Snapshot, now: float) -> dict[str, Any]:
+def snapshot_facts(snapshot: Snapshot, now: float, showing: Showing) -> dict[str, Any]:
     """A snapshot, and how old it is at `now`, which is on the snapshot's clock.
 
     Without librdkafka's own statistics: they may be megabytes, and what matters of them is among the metrics.
     """
-    owner = dataclasses.replace(snapshot.owner, statistics="")
-    return dataclasses.asdict(dataclasses.replace(snapshot, owner=owner)) | {
-        "age_s": max(0.0, now - snapshot.as_of)
-    }
+    owner = dataclasses.replace(without_keys(snapshot.owner), statistics="")
+    found = dataclasses.asdict(dataclasses.replace(snapshot, owner=owner))
+    found["owner"]["hot_keys"] = showing.hot_keys(snapshot.owner.hot_keys)
+    return found | {"age_s": max(0.0, now - snapshot.as_of)}
 
 
-def app_facts(source: Source) -> dict[str, Any]:
+def app_facts(source: Source, showing: Showing) -> dict[str, Any]:
     """All of one app: health, snapshot, what the broker said of each partition, and how reporters fare."""
     view = source.view()
     return {
         "group_id": source.group_id,
         "health": health_facts(view.health),
-        "snapshot": snapshot_facts(view.snapshot, view.now),
+        "snapshot": snapshot_facts(view.snapshot, view.now, showing),
         "offsets_age_s": view.offsets_age_s(),
         "offsets": [
             {"topic": one.part.topic, "partition": one.part.partition, "lag": known(one.lag())}

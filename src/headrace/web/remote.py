@@ -1,7 +1,7 @@
 """A dashboard of apps in other processes: each asked over HTTP, on a thread of its own.
 
 Decides how often an app is asked, and what is shown of one that does not answer: the last that it said, and why there is no
-more. Invariant: one that hangs delays no other, and what it sends is bounded and taken for text.
+more. Invariant: one that hangs delays no other, what it sends is bounded and taken for text, and none is asked for nobody.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ log = logging.getLogger("headrace.web")
 
 EVERY_S = 1.0
 TIMEOUT_S = 5.0
+UNSEEN_S = 10.0
+"""An app is asked for so long after somebody looked last."""
 BYTES_MAX = 16_000_000
 """A state of 10,000 partitions has about 1 MB."""
 
 
 class RemoteFeed:
-    """States of an app elsewhere. `state` from any thread."""
+    """States of an app elsewhere, asked for while somebody looks. `state` from any thread."""
 
     def __init__(self, url: str, closing: threading.Event) -> None:
         parts = urlsplit(url if "://" in url else f"http://{url}")
@@ -41,15 +43,23 @@ class RemoteFeed:
         self._url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}/dashboard.json"
         self._closing = closing
         # The proxies of the environment are for the world outside, and a redirect could lead anywhere.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), NoRedirect())
         # The feed's thread writes, whole; anyone reads.
         self._state: dict[str, Any] = {"name": self.name, "error": "it has not been asked yet"}
-        self._thread = threading.Thread(target=self._run, name=f"headrace-feed-{self.name}", daemon=True)
-        self._thread.start()
+        self._looking = threading.Lock()
+        # Under the lock: who looks, and the thread that ends since nobody does.
+        self._looked_at = float("-inf")
+        self._asking = False
 
     def state(self) -> dict[str, Any]:
-        """The last that it said, with `error` in it if it does not answer now."""
-        return self._state
+        """The last that it said, with `error` in it if it does not answer now, or is asked again from now on only."""
+        with self._looking:
+            self._looked_at = time.monotonic()
+            if not self._asking and not self._closing.is_set():
+                thread = threading.Thread(target=self._run, name=f"headrace-feed-{self.name}", daemon=True)
+                thread.start()
+                self._asking = True
+            return self._state
 
     def _run(self) -> None:
         while True:
@@ -58,8 +68,14 @@ class RemoteFeed:
                 self._state = self._asked()
             except Exception as error:  # noqa: BLE001 - whatever it was, it is what the page says of this app
                 self._state = self._state | {"error": f"{type(error).__name__}: {error}"}
-            if self._closing.wait(max(0.1, EVERY_S - (time.monotonic() - began_at))):
-                return
+            closing = self._closing.wait(max(0.1, EVERY_S - (time.monotonic() - began_at)))
+            with self._looking:
+                if closing or time.monotonic() - self._looked_at > UNSEEN_S:
+                    self._state = self._state | {
+                        "error": "nobody has looked for a while; it is asked again now"
+                    }
+                    self._asking = False
+                    return
 
     def _asked(self) -> dict[str, Any]:
         with self._opener.open(self._url, timeout=TIMEOUT_S) as answer:
@@ -70,10 +86,12 @@ class RemoteFeed:
         if not isinstance(found, dict) or not {"name", "health", "totals", "partitions"} <= found.keys():
             raise ValueError("what it sent is no state of a Headrace app")
         # Actions are for the app's own page: their token is not passed on.
-        return cast("dict[str, Any]", found) | {"actions": False, "error": ""}
+        return cast("dict[str, Any]", found) | {"actions": False, "looks": False, "error": ""}
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Goes where it was told, and nowhere else: an answer that leads elsewhere is an `HTTPError`."""
+
     def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
         """Follow none: the answer is then an error that says so."""
 
@@ -84,7 +102,8 @@ def serve_dashboard(
     """Serve one dashboard of several apps, which `serve` their own addresses, such as "http://10.2.3.4:8080".
 
     Nothing can be done to the apps from there. port, host, hosts: as of `serve`. Raises `ConfigError`, `ExtraMissing`,
-    `OSError` if the port is taken; an app that does not answer is shown as away, and asked again each second.
+    `OSError` if the port is taken; an app that does not answer is shown as away, and asked again each second
+    while somebody looks.
     """
     require_count("port", port, 0, 65_535)
     require_names(host, hosts)

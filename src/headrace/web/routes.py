@@ -20,6 +20,7 @@ from starlette.routing import Route
 from headrace.web.actions import Actions
 from headrace.web.chronicle import Chronicle
 from headrace.web.facts import app_facts, health_facts
+from headrace.web.looking import Looking, dead_letter_topics
 from headrace.web.scrapes import PAGE_S, Scrapes
 from headrace.web.state import DashboardState
 from headrace.web.streams import SAMPLE_S, Pages
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from headrace._core.health import Health
     from headrace.app import App
     from headrace.observe.reporting import Source
+    from headrace.web.showing import Showing
 
 log = logging.getLogger("headrace.web")
 
@@ -41,9 +43,10 @@ log = logging.getLogger("headrace.web")
 class Answers:
     """The answers about one app. All methods run on the server's thread."""
 
-    def __init__(self, source: Source, health: Callable[[], Health]) -> None:
+    def __init__(self, source: Source, health: Callable[[], Health], showing: Showing) -> None:
         self._source = source
         self._health = health
+        self._showing = showing
         self._scrapes = Scrapes(source)
 
     def routes(self) -> list[BaseRoute]:
@@ -79,7 +82,7 @@ class Answers:
 
     async def snapshot(self, _request: Request) -> Response:
         """Everything as JSON."""
-        return JSONResponse(app_facts(self._source))
+        return JSONResponse(app_facts(self._source, self._showing))
 
     def _probe(self, name: str) -> Response:
         facts = health_facts(self._health())
@@ -90,26 +93,34 @@ class Answers:
 class OwnFeed:
     """States of the app of this process. The server's thread."""
 
-    def __init__(self, state: DashboardState, name: str, *, actions: bool) -> None:
+    def __init__(self, state: DashboardState, name: str, allowed: Callable[[], dict[str, Any]]) -> None:
         self.name = name
         self._state = state
-        self._actions = actions
+        self._allowed = allowed
 
     def state(self) -> dict[str, Any]:
         """Made now; a gauge of the user's has no part in it."""
-        return self._state.state() | {"actions": self._actions}
+        return self._state.state() | self._allowed()
 
 
-def site_of(app: App, closing: threading.Event, actions_token: str | None) -> Any:
+def site_of(app: App, closing: threading.Event, actions_token: str | None, showing: Showing) -> Any:
     """The ASGI application of one app: all that is served."""
     source = app._attached.source()  # noqa: SLF001 - what reporters get; no user needs it
     chronicle = Chronicle(time.time)
     app.listen(chronicle.note)
-    state = DashboardState(source, chronicle)
-    feed = OwnFeed(state, source.group_id, actions=actions_token is not None)
-    routes = Answers(source, app.health).routes() + Pages([feed], closing).routes()
+    state = DashboardState(source, chronicle, showing)
+    looks = actions_token is not None and showing.records
+
+    def allowed() -> dict[str, Any]:
+        letters = dead_letter_topics(app) if looks else []
+        return {"actions": actions_token is not None, "looks": looks, "dead_letter_topics": letters}
+
+    feed = OwnFeed(state, source.group_id, allowed)
+    routes = Answers(source, app.health, showing).routes() + Pages([feed], closing).routes()
     if actions_token is not None:
         routes += Actions(app, actions_token).routes()
+    if actions_token is not None and looks:
+        routes += Looking(app, actions_token).routes()
 
     @asynccontextmanager
     async def sampling(_site: Starlette) -> AsyncGenerator[None]:

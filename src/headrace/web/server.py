@@ -12,9 +12,10 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
-from headrace.config import require_count
+from headrace.config import require_choice, require_count
 from headrace.errors import ConfigError, ExtraMissing
 from headrace.web.guarding import Guard, require_token
+from headrace.web.showing import Showing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,6 +100,7 @@ def serve(
     host: str = "127.0.0.1",
     hosts: Sequence[str] = (),
     actions_token: str | None = None,
+    show_records: bool = False,
 ) -> Server:
     """Serve `/health/live`, `/health/ready`, `/metrics`, `/snapshot.json` and the dashboard at `/`, from now on.
 
@@ -106,16 +108,18 @@ def serve(
     system choose, see `Server.port`. host: loopback unless you say otherwise: there is no password. hosts: names by which
     others ask for it, such as "billing.default.svc"; addresses, `host` and localhost always do.
     actions_token: lets who has it pause, resume, seek and drain; without one nobody can. At least 16 characters.
+    show_records: lets everybody who looks see keys that many records have, and who has the token whole records.
     Raises `ExtraMissing` without `headrace[web]`, `OSError` if the port is taken, `ConfigError`.
     """
     require_count("port", port, 0, 65_535)
     require_token(actions_token)
+    require_choice("show_records", show_records, (True, False))
     require_names(host, hosts)
     require_web("the web server")
     from headrace.web.routes import site_of  # noqa: PLC0415 - an extra
 
     closing = threading.Event()
-    asgi = site_of(app, closing, actions_token)
+    asgi = site_of(app, closing, actions_token, Showing(records=show_records))
     return Server(Guard(asgi, (*hosts, host)), listening(host, port), closing)
 
 

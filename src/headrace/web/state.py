@@ -1,7 +1,7 @@
 """One app as the dashboard shows it: a value for JSON, made whole from one snapshot.
 
 Decides what a page gets to see. Invariant: all numbers of a state come from one snapshot, so its sums match its parts; no
-record's key or value is among them, and texts are cut.
+record's value is among them, a key only where records may be shown, and texts are cut.
 """
 
 from __future__ import annotations
@@ -15,9 +15,12 @@ from headrace.web.chronicle import STACK_FIELDS, Chronicle, Sample
 from headrace.web.facts import health_facts
 
 if TYPE_CHECKING:
+    from headrace._core.durations import DurationsSnapshot
+    from headrace._core.snapshot import SubscriptionSnapshot
     from headrace.observe.reporting import Source
     from headrace.observe.views import PartitionView, View
     from headrace.web.chronicle import Told
+    from headrace.web.showing import Showing
 
 TEXT_CHARS_MAX = 300
 STACK_CHARS_MAX = 6000
@@ -32,9 +35,10 @@ SUMMED = ("waiting", "in_flight", "parked", "held", "settling", "unacked")
 class DashboardState:
     """Makes states of one app. Any thread."""
 
-    def __init__(self, source: Source, chronicle: Chronicle) -> None:
+    def __init__(self, source: Source, chronicle: Chronicle, showing: Showing) -> None:
         self._source = source
         self._chronicle = chronicle
+        self._showing = showing
 
     def sample(self) -> None:
         """Note how far the app is now."""
@@ -57,6 +61,7 @@ class DashboardState:
         view, account = self._source.view(), self._chronicle.account()
         engine = view.snapshot.engine
         lag = _lag(view)
+        several, scaling = view.snapshot.connections, view.snapshot.scaling
         return {
             "name": self._source.group_id,
             "at": time.time(),
@@ -67,14 +72,12 @@ class DashboardState:
             "lag_unknown": lag.reason if isinstance(lag, Unknown) else "",
             "columns": COLUMNS,
             "partitions": [_row(part) for part in view.partitions()],
-            "subscriptions": [
-                {
-                    field.name: getattr(one, field.name)
-                    for field in dataclasses.fields(one)
-                    if isinstance(getattr(one, field.name), int | float | str)
-                }
-                for one in engine.subscriptions
+            "connections": [
+                dataclasses.asdict(each) | {"error": each.error[:TEXT_CHARS_MAX]} for each in several
             ],
+            "scaling": None if scaling is None else {"why": scaling.why, "meaning": scaling.meaning},
+            "subscriptions": [_subscription(one) for one in engine.subscriptions],
+            "hot_keys": self._showing.hot_keys(view.snapshot.owner.hot_keys),
             "reporters": [dataclasses.asdict(state) for state in view.reporters],
             "events": [_event(told) for told in account.events],
             "failures": [_event(told) for told in account.failures],
@@ -115,6 +118,22 @@ def _row(one: PartitionView) -> list[Any]:
         one.view.age_s(part.oldest_age_s),
         list(part.paused),
     ]
+
+
+def _subscription(one: SubscriptionSnapshot) -> dict[str, Any]:
+    found = {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
+    durations = found.pop("durations")
+    return found | {"p50": _quantile(durations, 0.5), "p99": _quantile(durations, 0.99)}
+
+
+def _quantile(durations: DurationsSnapshot, share: float) -> tuple[float, bool] | None:
+    """A bound in seconds, and whether so large a share of handlers stayed below it; if not, it is the last one there is."""
+    wanted = share * durations.count
+    if not wanted:
+        return None
+    within = (bound_s for bound_s in durations.bounds_s if durations.within(bound_s) >= wanted)
+    bound_s = next(within, None)
+    return (durations.bounds_s[-1], False) if bound_s is None else (bound_s, True)
 
 
 def _event(told: Told) -> dict[str, Any]:

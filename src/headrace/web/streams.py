@@ -29,11 +29,13 @@ log = logging.getLogger("headrace.web")
 TICK_S = 1.0
 SAMPLE_S = 4.0
 """How often the history is written: each sample has the broker asked for offsets, by the app's watch, also while nobody looks."""
+NO_SUCH_APP = "no such app\n"
 VIEWERS_MAX = 16
 """Streams at once; one more is answered 503. A viewer costs one state a second, some 30 kB for 512 partitions."""
 ASSETS = {
     "dashboard.js": "text/javascript; charset=utf-8",
     "panels.js": "text/javascript; charset=utf-8",
+    "looks.js": "text/javascript; charset=utf-8",
     "charts.js": "text/javascript; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
 }
@@ -82,18 +84,23 @@ class Pages:
             return PlainTextResponse("no such file\n", 404)
         return Response(_read(name), headers={"content-type": ASSETS[name]})
 
-    async def one(self, _request: Request) -> Response:
-        """The state of the first app: what a dashboard elsewhere asks for."""
-        return JSONResponse(self._latest()[0])
+    async def one(self, request: Request) -> Response:
+        """The state of the app `?app=N`, the first if none is named: what a dashboard elsewhere asks for."""
+        number = self._number(request)
+        return PlainTextResponse(NO_SUCH_APP, 404) if number is None else JSONResponse(self._latest()[number])
 
     async def events(self, request: Request) -> Response:
         """A stream of states of the app `?app=N`, beside a line on each of all."""
-        number = request.query_params.get("app", "0")
-        if not number.isdecimal() or int(number) >= len(self._feeds):
-            return PlainTextResponse("no such app\n", 404)
+        number = self._number(request)
+        if number is None:
+            return PlainTextResponse(NO_SUCH_APP, 404)
         if self._viewers >= VIEWERS_MAX:
             return PlainTextResponse(f"{VIEWERS_MAX} are looking already\n", 503)
-        return StreamingResponse(self._stream(int(number)), media_type="text/event-stream")
+        return StreamingResponse(self._stream(number), media_type="text/event-stream")
+
+    def _number(self, request: Request) -> int | None:
+        number = request.query_params.get("app", "0")
+        return int(number) if number.isdecimal() and int(number) < len(self._feeds) else None
 
     async def _stream(self, number: int) -> AsyncIterator[bytes]:
         self._viewers += 1

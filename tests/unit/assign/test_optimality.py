@@ -36,6 +36,7 @@ def test_the_two_oracles_agree() -> None:
         assert best(case) == best_by_counts(case), case
 
 
+@pytest.mark.slow
 def test_no_plan_of_a_small_group_is_better() -> None:
     """A part of what the full tier tries: every 97th of all groups up to 4 members, 3 topics, 4 partitions."""
     tried = 0

@@ -50,6 +50,7 @@ def groups(draw: st.DrawFn) -> tuple[list[Member], dict[str, int | Topic]]:
     return members, topics
 
 
+@pytest.mark.slow
 @many
 @given(groups())
 def test_a_sticky_plan_is_optimal(group: tuple[list[Member], dict[str, int | Topic]]) -> None:
@@ -63,6 +64,7 @@ def test_a_sticky_plan_is_optimal(group: tuple[list[Member], dict[str, int | Top
     assert proof.far <= certify(plan, members, topics, racks=True).far
 
 
+@pytest.mark.slow
 @many
 @given(groups(), st.randoms(use_true_random=False))
 def test_the_order_of_the_input_does_not_matter(
@@ -87,6 +89,7 @@ def test_the_order_of_the_input_does_not_matter(
         assert strategy.assign(turned, dict(reversed(topics.items()))) == strategy.assign(members, topics)
 
 
+@pytest.mark.slow
 @many
 @given(groups())
 def test_assigning_again_moves_nothing(group: tuple[list[Member], dict[str, int | Topic]]) -> None:
@@ -113,6 +116,7 @@ def test_cooperative_rounds_are_safe_and_end(group: tuple[list[Member], dict[str
     pytest.fail("the rounds do not end")
 
 
+@pytest.mark.slow
 @many
 @given(groups())
 def test_the_newest_claim_holds(group: tuple[list[Member], dict[str, int | Topic]]) -> None:

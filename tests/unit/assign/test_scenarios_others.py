@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from headrace.assign import Claim, Member, Sticky, Topic
+from headrace.assign import Claim, Member, RoundRobin, Sticky, Topic
 from tests.unit.assign.groups import Planned, cooperative_rounds, plan_of, planned, then, topics_of
 
 ABC = ["a", "b", "c", "d"]
@@ -52,6 +52,12 @@ def test_franz_go_single_partitions(members: list[str], loads: str, kept: int) -
     assert sorted(found.loads) == sorted(loads)
     owned = sum(owner >= 0 for owner in found.plan.previous)
     assert owned - found.moves == kept
+
+
+def test_storms_eleven_partitions_for_three() -> None:
+    """One after the other in turn, as Storm's round-robin partitioner does."""
+    plan = RoundRobin().assign([Member(name, ["t"]) for name in "abc"], {"t": 11})
+    assert plan.owners == (0, 1, 2) * 3 + (0, 1)
 
 
 def test_f8_stale_and_senseless_claims() -> None:
@@ -159,6 +165,7 @@ def test_n3_a_chain_of_three() -> None:
     assert (found.loads, found.moves) == ("2/2/2", 2)
 
 
+@pytest.mark.slow
 def test_n4_the_seed_of_hashing_does_not_matter() -> None:
     """In processes of their own, since the seed is set before Python starts."""
     program = (

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from headrace import App
 from headrace.cli import execute
 from headrace.cli.exits import Exit
+from headrace.cli.processes.site import serve_fleet
+from headrace.cli.processes.supervisor import Fleet
+from headrace.cli.run import _served
 from tests.unit.cli.conftest import APP
+from tests.unit.web.asking import ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,3 +184,19 @@ def test_a_start_that_fails_tells_its_reason_once(module: Callable[[str], str], 
     assert ended.stderr.count("no broker answered") == 1
     assert ended.stderr.splitlines()[-1].startswith("error: no broker answered")
     assert "reason=BrokerUnreachable" in ended.stderr
+
+
+def test_names_that_others_ask_by_go_with_a_server(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["run", "billing:app", "--allow-host", "billing.svc"]) is Exit.USAGE
+    assert "--allow-host goes with --serve" in capsys.readouterr().err
+    assert execute(["run", "billing:app", "--show-records"]) is Exit.USAGE
+    assert "--show-records goes with --serve" in capsys.readouterr().err
+
+
+def test_who_asks_by_an_allowed_name_is_answered_and_others_are_not() -> None:
+    app = App("nowhere:1", "billing")
+    fleet = Fleet(1)
+    for server in (_served(app, "0", ["billing.svc"]), serve_fleet(fleet, "127.0.0.1", 0, ["billing.svc"])):
+        with server:
+            assert ask(server, "/health/live", headers={"Host": "billing.svc"}).status != 421
+            assert ask(server, "/health/live", headers={"Host": "other.svc"}).status == 421

@@ -63,6 +63,7 @@ def test_a_range_is_played_on_several_processes(capsys: pytest.CaptureFixture[st
     assert "none broke a promise" in told
 
 
+@pytest.mark.slow
 def test_a_broken_promise_is_told_with_what_plays_it_again(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

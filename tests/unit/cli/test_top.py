@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from headrace import CountersSnapshot, EngineSnapshot, Snapshot, SubscriptionSnapshot
+from headrace import CountersSnapshot, EngineSnapshot, HotKey, HotKeys, Snapshot, SubscriptionSnapshot
 from headrace._core.durations import Durations
 from headrace._runtime.snapshots import OwnerSnapshot
 from headrace.cli import execute
@@ -17,9 +18,12 @@ from headrace.cli.exits import Exit
 from headrace.cli.top_screen import Sight, drawn, plain, quantile_s
 from headrace.observe.reporting import Source
 from headrace.web.facts import app_facts
+from headrace.web.showing import Showing
 from tests.unit.observe.views import offsets, part, view
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import pytest
 
     from headrace.observe.views import View
@@ -35,9 +39,14 @@ def sight(at: float, finished: int, loop: dict[str, float], partitions: int = 2,
     known = {("orders", 0): offsets(end=130, stable=130), ("orders", 1): offsets(end=1300, stable=1300)}
     made = view(parts, known)
     engine = EngineSnapshot(parts, CountersSnapshot(finished=finished), (subscription,))
-    snapshot = Snapshot(at, 7, "running", engine, OwnerSnapshot(tuple(loop.items())))
+    keys = HotKeys(
+        200, 10, 64, (HotKey("orders", 1, b"acme\x1b[2J", 92, 2), HotKey("orders", 0, b"b", 20, 0))
+    )
+    snapshot = Snapshot(at, 7, "running", engine, OwnerSnapshot(tuple(loop.items()), hot_keys=keys))
     shown: View = replace(made, snapshot=snapshot, now=at)
-    return Sight(at, json.loads(json.dumps(app_facts(Source("billing", lambda: shown)))))
+    return Sight(
+        at, json.loads(json.dumps(app_facts(Source("billing", lambda: shown), Showing(records=True))))
+    )
 
 
 def text_of(*sights: Sight, error: str = "", rows_max: int | None = None) -> str:
@@ -55,6 +64,11 @@ def test_rates_and_shares_are_of_the_time_between() -> None:
     assert "billing  ok  running, 2 partitions" in text
     assert "<1 ms" in text
     assert text.index("1,220") < text.index(" 50"), "the largest lag first"
+
+
+def test_hot_keys_are_told_with_the_share_that_is_sure() -> None:
+    text = text_of(sight(98.0, 1, {}), sight(99.0, 1, {}))
+    assert "hot keys  acme\\x1b[2J 45% (orders[1])  b 10% (orders[0])" in text
 
 
 def test_the_same_snapshot_twice_has_no_rates() -> None:
@@ -76,8 +90,8 @@ def test_what_is_not_known_is_no_zero() -> None:
 def test_a_small_screen_says_what_it_leaves_out() -> None:
     two = sight(98.0, 100, {}, partitions=40), sight(99.0, 100, {}, partitions=40)
     text = text_of(*two, rows_max=24)
-    assert text.count("orders") < 24
-    assert f"and {40 - text.count('orders')} more" in text
+    assert text.count("\norders") < 24
+    assert f"and {40 - text.count(chr(10) + 'orders')} more" in text
     assert "more" not in text_of(*two)
 
 
@@ -99,3 +113,18 @@ def test_no_app_there_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["top", "http://127.0.0.1:1", "--once"]) is Exit.USAGE
     assert "does the app run with --serve?" in capsys.readouterr().err
     assert execute(["top", "ftp://127.0.0.1"]) is Exit.USAGE
+
+
+def test_one_look_waits_for_a_snapshot_that_is_newer(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An app of a thousand partitions makes one a second or less: two looks may find the same."""
+    looks = [sight(98.0, 100, {}).facts] * 3 + [sight(100.0, 700, {}).facts]
+
+    def asked(_address: str) -> Mapping[str, Any]:
+        return looks.pop(0)
+
+    monkeypatch.setattr(sys.modules["headrace.cli.top"], "_asked", asked)
+    assert execute(["top", "http://127.0.0.1:1", "--once", "--every", "0.2"]) is Exit.OK
+    assert "finished 300/s" in capsys.readouterr().out
+    assert looks == []

@@ -402,6 +402,11 @@ class World:
         self.quiet = quiet
         self.step(events.QuietAsked() if quiet else events.QuietEnded())
 
+    def share(self, connections: int) -> None:
+        self.step(events.ShareSet(connections))
+        for index, workload in enumerate(self.engine._board.workloads):
+            assert self.engine.workers(index) == max(1, workload.capacity.workers // connections)
+
     # ---- Records come
 
     def produce(self, key: TopicPartition, record_key: bytes | None, gap: int, size: int) -> None:

@@ -276,6 +276,20 @@ def test_too_large_a_map_is_left_out() -> None:
     assert desk.heard(SendCommit)[-1].requests[0].metadata == ""
 
 
+def test_what_does_not_fit_into_a_map_is_told() -> None:
+    """Every other of 40,000 records is finished, by no rule that could be written shorter."""
+    desk = Desk()
+    tenure = desk.tenures[TOPIC, 0]
+    records = deliver(tenure, [None] * 40_000)
+    finish(tenure, [record for record in records[1:] if (record.offset * 2_654_435_761) >> 7 & 1])
+    desk.step(1.0)
+    (request,) = desk.heard(SendCommit)[-1].requests
+    (told,) = desk.heard(notices.OffsetMapTruncated)
+    assert (told.topic, told.partition) == (TOPIC, 0)
+    assert 0 < told.dropped < tenure.ledger.finished
+    assert 4000 < len(request.metadata) < 4096
+
+
 @pytest.mark.parametrize("code", REBUILT)
 def test_refusals_that_no_rebalance_explains_rebuild_the_connection(code: str) -> None:
     """After one session timeout, and not sooner; a commit error never changes an epoch."""

@@ -125,6 +125,10 @@ class EngineAgainstWorld(RuleBasedStateMachine):
     def quiet_or_not(self, quiet: bool) -> None:
         self.world.be_quiet(quiet=quiet)
 
+    @rule(connections=st.integers(1, 4))
+    def places_are_shared(self, connections: int) -> None:
+        self.world.share(connections)
+
     @rule(seconds=st.sampled_from((0.05, 0.3, 1.0, 6.0)))
     def time_passes(self, seconds: float) -> None:
         self.world.tick(seconds)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from headrace._core import health
-from headrace._core.health import Facts, Health, Hung, Limits, Reason, Vitals, judge
+from headrace._core.health import ConnectionFailing, Facts, Health, Hung, Limits, Reason, Vitals, judge
 from headrace._core.snapshot import PartitionSnapshot
 from headrace._core.stalls import Stall
 from headrace._core.states import AppState
@@ -102,7 +102,8 @@ def test_all_is_well() -> None:
 
 
 def test_every_reason_is_reached() -> None:
-    assert RED.keys() == {reason.name for reason in health.REASONS}
+    """But for what one connection cannot know of another: see unit/runtime/test_verdict.py."""
+    assert RED.keys() == {reason.name for reason in health.REASONS} - {ConnectionFailing.name}
 
 
 @pytest.mark.parametrize("name", RED)

@@ -87,6 +87,29 @@ def test_every_reason_has_a_rule_a_meaning_and_a_case() -> None:
     assert len({rule.why for rule in RULES}) == len(RULES)
 
 
+def test_with_a_short_cooldown_a_rebalance_still_has_its_rounds() -> None:
+    """In its first round a cooperative rebalance gives a new member nothing: it would look idle."""
+    short = bounds(cooldown_s=0.5)
+    newcomer = connection(1, 0, settled_since=NOW - 3.9)
+    assert decide(view(connection(0), newcomer, bounds=short), NOW).why == "unsettled"
+    settled = replace(newcomer, settled_since=NOW - 4.0)
+    assert decide(view(connection(0, 1), settled, bounds=short), NOW).why == "idle"
+
+
+def test_where_there_is_enough_for_all_its_share_is_waited_for() -> None:
+    """Seen on a machine that was much too busy: the second round took longer than four seconds."""
+    short = bounds(cooldown_s=0.5)
+    newcomer = connection(1, 0, settled_since=NOW - 29.9)
+    assert decide(view(connection(0), newcomer, bounds=short), NOW).why == "fetch_bound"
+    settled = replace(newcomer, settled_since=NOW - 30.0)
+    assert decide(view(connection(0), settled, bounds=short), NOW).why == "idle"
+
+
+def test_the_first_connection_is_never_closed() -> None:
+    for idle_first in (view(connection(0, 0), connection(1, 2)), view(connection(0, 0), connection(1, 0))):
+        assert decide(idle_first, NOW).number == 1
+
+
 @pytest.mark.parametrize(
     ("calmer", "why"),
     [

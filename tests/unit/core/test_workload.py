@@ -55,14 +55,16 @@ def test_nothing_started_teaches_nothing() -> None:
     st.floats(0, 100),
     st.floats(0, 1),
     st.none() | st.integers(1, 700),
+    st.integers(1, 64),
 )
 def test_an_idle_executor_always_has_room(
-    kind: str, workers: int, concurrency: int, each_s: float, cpu_share: float, batch: int | None
+    kind: str, workers: int, concurrency: int, each_s: float, cpu_share: float, batch: int | None, shared: int
 ) -> None:
     """A limit that an empty executor does not pass would stop everything for ever."""
     batching = None if batch is None else Batching(records_max=batch)
     workload = make_workload(kind, workers, concurrency=concurrency, batch=batching)
     learn(workload, each_s, cpu_share)
+    workload.share(shared)
     assert 1 <= workload.chunk_records() <= max(CHUNK_RECORDS_MAX, batch or 0)
     tenure = make_tenure()
     deliver(tenure, [None] * 3)
@@ -154,6 +156,23 @@ def test_a_batch_without_room_sets_no_deadline() -> None:
     assert workload.turns
     assert workload.dispatched >= workload.dispatched_max()
     assert workload.next_deadline() is None
+
+
+@pytest.mark.parametrize(("connections", "each", "workers"), [(1, 12, 6), (2, 6, 3), (4, 3, 1), (64, 1, 1)])
+def test_places_are_shared_evenly_and_all_are_given_back(connections: int, each: int, workers: int) -> None:
+    workload, tenure = make_workload(concurrency=12, workers=6), make_tenure()
+    learn(workload, 1.0)
+    deliver(tenure, [None] * 40)
+    workload.enqueue(tenure, 0.0)
+    workload.share(connections)
+    assert (workload.concurrency, workload.workers) == (each, workers)
+    while workload.next_chunk(0.0):
+        pass
+    assert workload.dispatched == each
+    workload.share(1)
+    while workload.next_chunk(0.0):
+        pass
+    assert workload.dispatched == 12
 
 
 def test_hungry_until_enough_is_ready() -> None:

@@ -219,6 +219,7 @@ def test_a_killed_worker_fails_only_what_it_ran(rig: Callable[..., Rig], tmp_pat
     assert made.succeeded == [0]
 
 
+@pytest.mark.slow
 def test_a_worker_that_always_dies_is_replaced_each_time(rig: Callable[..., Rig]) -> None:
     made = rig()
     for _ in range(3):
@@ -236,6 +237,7 @@ def test_a_worker_that_is_ended_while_it_starts_says_nothing_of_the_handler(rig:
     assert not made.broken
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resource", [handlers.broken_resource, handlers.dying_resource])
 def test_workers_that_cannot_start_are_reported_once(rig: Callable[..., Rig], resource: Any) -> None:
     made = rig(resource=resource)
@@ -430,6 +432,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_workers_end_when_the_parent_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
@@ -445,6 +448,7 @@ def test_workers_end_when_the_parent_is_killed(tmp_path: Path) -> None:
         until(lambda stat=stat: not stat.exists() or " Z " in stat.read_text(), "the end of a worker")  # type: ignore[misc]
 
 
+@pytest.mark.slow
 def test_an_interpreter_that_forgets_to_close_ends(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
@@ -472,6 +476,7 @@ if "--multiprocessing-fork" in sys.orig_argv:
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_a_worker_starts_is_the_parents_to_decide_about(tmp_path: Path) -> None:
     """It reaches the whole foreground group, and a worker that imports its modules would die of it, with a traceback."""
     (tmp_path / "users_handlers.py").write_text("def handle(record): pass\n")

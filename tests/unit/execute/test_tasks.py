@@ -66,6 +66,23 @@ def test_no_more_than_concurrency_are_in_flight_and_the_rest_can_be_recalled(
     assert len(gates.seen) == 4
 
 
+def test_what_waits_takes_the_places_that_another_connection_gives_back(
+    start_tasks: StartTasks, inbox: Inbox, loop: HandlerLoop
+) -> None:
+    """At once, and not when the next handler ends: that one may hang."""
+    gates = Gates(loop, 0, 1)
+    executor = start_tasks(gates, concurrency=2)
+    records = distinct(3)
+    executor.share(2)
+    executor.submit(records)
+    gates.wait(0)
+    assert executor.busy_workers() == 1
+    executor.share(1)
+    gates.wait(1)
+    gates.open(0, 1)
+    inbox.wait_for_all(records)
+
+
 @pytest.mark.parametrize("concurrency", [1, 2, 7, 64])
 def test_in_flight_never_exceeds_concurrency_and_lanes_keep_their_order(
     start_tasks: StartTasks, inbox: Inbox, concurrency: int
@@ -311,10 +328,11 @@ def test_a_timeout_that_the_handler_outlived_is_not_felt_by_the_next(
     start_tasks: StartTasks, inbox: Inbox
 ) -> None:
     async def handler(record: Record[Any, Any]) -> None:
-        await asyncio.sleep(0.004)
+        await asyncio.sleep(0.3)
 
     records = make_records([b"a"] * 4)
-    start_tasks(handler, timeout_s=0.008, concurrency=1).submit(records)
+    # The fourth runs when the first one's time would be up; each has 0.7 s to spare on a busy machine.
+    start_tasks(handler, timeout_s=1.0, concurrency=1).submit(records)
     inbox.wait_for_all(records)
     assert inbox.succeeded == records
 

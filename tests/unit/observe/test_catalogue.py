@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from headrace import (
+    ConnectionSnapshot,
     CountersSnapshot,
     EngineSnapshot,
     FailureSnapshot,
     PartitionSnapshot,
+    ScalingSnapshot,
     Snapshot,
     SubscriptionSnapshot,
 )
@@ -21,6 +23,7 @@ from headrace._core.durations import Durations
 from headrace.observe import Gauge, ReporterState, Unknown
 from headrace.observe.catalogue import CATALOGUE
 from headrace.observe.evaluation import evaluate
+from headrace.observe.filters import Selection
 from headrace.observe.page import metrics_page
 from headrace.observe.views import PartitionOffsets, View
 from tests.unit.observe.views import is_unknown, offsets, part, view
@@ -33,7 +36,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
 
 def values(made: View, *gauges: Gauge) -> dict[str, Value]:
     """All of a view, by key without the prefix."""
-    samples = evaluate(made, gauges, lambda _metric, _labels: True)
+    samples = evaluate(made, gauges, Selection(None))
     keys = [sample.key.removeprefix("headrace_") for sample in samples]
     assert len(keys) == len(set(keys)), "one value a key"
     return dict(zip(keys, (sample.value for sample in samples), strict=True))
@@ -215,3 +218,33 @@ def test_names_are_one_each_and_end_as_their_kind() -> None:
 def test_the_reference_page_is_the_catalogue() -> None:
     """Otherwise: python -m headrace.observe.page > docs/reference/metrics.md."""
     assert PAGE.read_text(encoding="utf-8") == metrics_page()
+
+
+def test_several_connections_are_counted_and_named_and_decisions_are_counted_by_reason() -> None:
+    scaling = ScalingSnapshot(
+        "at_max",
+        "there are as many as max",
+        opened=2,
+        closed=1,
+        decisions=(("at_max", 7), ("fetch_bound", 2)),
+    )
+    connections = (
+        ConnectionSnapshot(0, "running", partitions=3, in_flight=2, finished=40),
+        ConnectionSnapshot(2, "failing", failures=5, error="NotAuthorized: no"),
+    )
+    made = view([part("t")], {})
+    found = values(replace(made, snapshot=replace(made.snapshot, connections=connections, scaling=scaling)))
+    assert found["connections"] == 1
+    assert (found["connections_opened_total"], found["connections_closed_total"]) == (2, 1)
+    assert found["connection_up{connection=0}"] == 1
+    assert found["connection_partitions{connection=0}"] == 3
+    assert found["connection_finished_records_total{connection=0}"] == 40
+    assert found["connection_up{connection=2}"] == 0
+    assert found["connection_failures{connection=2}"] == 5
+    assert found["scaling_decisions_total{why=at_max}"] == 7
+
+
+def test_one_connection_has_no_metrics_of_its_own() -> None:
+    found = values(view([part("t")], {}))
+    assert found["connections_opened_total"] == 0
+    assert not [key for key in found if key.startswith(("connection_", "scaling_"))]

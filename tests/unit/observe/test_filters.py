@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -58,6 +59,13 @@ EXPRESSIONS = st.sampled_from(
 KEYS = st.lists(st.sampled_from(WORDS), max_size=8).map("".join)
 
 
+@dataclass(frozen=True)
+class Thing:
+    """Of a metric."""
+
+    metric: Metric
+
+
 @given(KEYS, st.none() | EXPRESSIONS, st.none() | EXPRESSIONS)
 def test_a_filter_is_a_full_match(key: str, include: str | None, exclude: str | None) -> None:
     expected = include is None or re.fullmatch(include, key) is not None
@@ -71,8 +79,9 @@ def test_a_remembered_answer_is_the_filters(names: list[str], include: str) -> N
     selection = Selection(Expressions(include))
     for _ in range(2):
         for name in names:
-            metric = Metric(name or "x", "gauge", "", (), "", "1")
-            assert selection.keeps(metric, ()) is (re.fullmatch(include, metric.name) is not None)
+            thing = Thing(Metric(name or "x", "gauge", "", (), "", "1"))
+            expected = [thing] if re.fullmatch(include, thing.metric.name) else []
+            assert list(selection.kept([thing], ())) == expected
         selection.end_report()
 
 
@@ -125,16 +134,17 @@ def test_answers_for_what_is_gone_are_forgotten() -> None:
     class Asked:
         def keeps(self, key: str) -> bool:
             asked.append(key)
-            return True
+            return key.startswith("m")
 
     chosen: Filter = Asked()
     selection = Selection(chosen)
     metric = Metric("m", "gauge", "", ("partition",), "", "")
+    things = [Thing(metric), Thing(replace(metric, name="n"))]
     for labels in (("0",), ("1",)), (("1",),), (("0",), ("1",)):
         for label in labels:
-            selection.keeps(metric, label)
+            assert selection.kept(things, label) == (things[0],)
         selection.end_report()
-    assert asked == [key_of(metric, label) for label in (("0",), ("1",), ("0",))]
+    assert asked == [key_of(one.metric, label) for label in (("0",), ("1",), ("0",)) for one in things]
 
 
 # ---- Settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from headrace._client.range_consumer import EndSeen, OutOfRange, Unknown
 from headrace.errors import ReadStalled, RecordsLost, TopicMissing
 from headrace.ranges import Loss, OffsetRange
 from headrace.ranges.buffer import Buffer, Closed
-from headrace.ranges.fetching import Made, Part, Share, share_out
+from headrace.ranges.fetching import Made, Part, Share, joined, share_out
 from tests.unit.ranges.logs import Log, Scripted
 
 if TYPE_CHECKING:
@@ -138,11 +139,22 @@ def test_ranges_of_one_partition_are_read_one_after_the_other() -> None:
 
 def test_what_came_with_one_range_says_nothing_of_the_next() -> None:
     """The end of the partition is seen with the first range's records; the next range is not read for that."""
-    ranges = [OffsetRange("t", 0, 0, 2), OffsetRange("t", 0, 2, 4), OffsetRange("t", 0, 4, 6)]
-    first: Step = (records(0, 1, 2, 3, 4, 5), [EndSeen(T0, 6), OutOfRange(T0, 6), Unknown(T0)])
-    played, source = play(ranges, first, (records(2, 3, 4, 5), [EndSeen(T0, 6)]), (records(4, 5), []))
-    assert played.offsets == [0, 1, 2, 3, 4, 5]
-    assert source.placed == [(T0, 2), (T0, 4)]
+    ranges = [OffsetRange("t", 0, 0, 2), OffsetRange("t", 0, 3, 5), OffsetRange("t", 0, 6, 8)]
+    first: Step = (records(0, 1, 3, 4, 6, 7), [EndSeen(T0, 8), OutOfRange(T0, 8), Unknown(T0)])
+    played, source = play(ranges, first, (records(3, 4, 6, 7), [EndSeen(T0, 8)]), (records(6, 7), []))
+    assert played.offsets == [0, 1, 3, 4, 6, 7]
+    assert source.placed == [(T0, 3), (T0, 6)]
+
+
+def test_ranges_that_go_on_where_the_one_before_ends_are_read_as_one() -> None:
+    """Also where ranges of other partitions stand between them; one that begins anew or earlier is another."""
+    pairs = [(0, 0, 2), (1, 5, 6), (0, 2, 4), (1, 6, 7), (0, 5, 6), (0, 0, 1), (0, 1, 2)]
+    ranges = [OffsetRange("t", *pair) for pair in pairs]
+    assert [(one.partition, one.start, one.end) for one in joined(ranges)] == [
+        (0, 0, 4), (1, 5, 7), (0, 5, 6), (0, 0, 2)
+    ]  # fmt: skip
+    played, source = play(ranges[:3:2], (records(0, 1, 2, 3, 4), []))
+    assert (played.offsets, played.passed, source.placed) == ([0, 1, 2, 3], {T0: 4}, [])
 
 
 def test_what_the_log_lost_is_an_error() -> None:
@@ -230,6 +242,24 @@ def test_silence_is_an_error_that_names_what_is_unfinished(there: bool | None) -
 def test_silence_that_is_not_answered_about_is_a_stall_too() -> None:
     with pytest.raises(ReadStalled):
         play([OffsetRange("t", 0, 0, 10)], ((), [OutOfRange(T0, 0)]))
+
+
+def test_the_collector_rests_while_a_batch_is_made_and_not_while_it_waits_for_room() -> None:
+    seen: list[tuple[str, bool]] = []
+
+    class Noting(Buffer[Part[Any]]):  # type: ignore[misc] # a buffer in all but what it notes
+        def put(self, item: Part[Any], size: int) -> None:
+            seen.append(("put", gc.isenabled()))
+            super().put(item, size)
+
+    def content(chunk: Chunk) -> Made[int]:
+        seen.append(("made", gc.isenabled()))
+        return Made(len(chunk), 1, 1)
+
+    source = Scripted(deque([(records(0), []), ((), [EndSeen(T0, 2)])]))
+    how: Any = {"records_max": 10, "chunk_bytes": 1 << 30, "timeout_s": 10, "on_data_loss": "error"}
+    Share([OffsetRange("t", 0, 0, 2)], lambda: source, content, Noting(1 << 40, 1), source.clock, **how).run()
+    assert seen == [("made", False), ("put", True), ("put", True)]
 
 
 def test_what_a_source_raises_reaches_the_reader_and_it_is_closed() -> None:

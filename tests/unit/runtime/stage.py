@@ -75,7 +75,7 @@ class Stage:
         """The newest client: there is another after each rebuilding."""
         return self.clients[-1]
 
-    def make_client(self) -> Client:
+    def make_client(self, _number: int) -> Client:
         """For the owner."""
         self.clients.append(Moody(self.kafka))
         return cast("Client", self.clients[-1])

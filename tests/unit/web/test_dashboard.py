@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headrace import App, ConfigError, RetryPolicy
+from headrace import App, ConfigError, HotKey, HotKeys, RetryPolicy
 from headrace._core import notices
 from headrace.web import serve, serve_dashboard, streams
 from headrace.web.chronicle import EVENTS_MAX, FAILURES_MAX, Chronicle
 from headrace.web.remote import RemoteFeed
+from headrace.web.showing import KEY_CHARS_MAX, Showing
 from tests.unit.web.asking import ask, working
 
 if TYPE_CHECKING:
@@ -111,6 +112,56 @@ def test_a_states_sums_match_its_parts_and_no_key_or_value_is_in_it() -> None:
         assert state["lag_unknown"]
         assert "secret" not in answer.text
         release.set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shown", [False, True])
+def test_hot_keys_have_their_names_only_where_records_may_be_shown(*, shown: bool) -> None:
+    with working(lambda _record: None) as stage, serve(stage.app, 0, show_records=shown) as server:
+        stage.produce(1000, key=b"secret\x1b[2J")
+        stage.produce(500, partition=1, key=b"secret\x1b[2J")
+        until(lambda: len(ask(server, "/dashboard.json").json["hot_keys"]["top"]) == 2, "two keys")
+        answers = ask(server, "/dashboard.json"), ask(server, "/snapshot.json")
+        told = answers[0].json["hot_keys"], answers[1].json["snapshot"]["owner"]["hot_keys"]
+        assert told[0].keys() == told[1].keys()
+        for answer, found in zip(answers, told, strict=True):
+            first, second = found["top"]
+            assert first["key"] == second["key"], "the same key has the same name"
+            assert (first["partition"], second["partition"]) == (0, 1)
+            assert found["shown"] is shown
+            assert re.fullmatch(r"secret\\x1b\[2J" if shown else r"#[0-9a-f]{8}", first["key"])
+            assert ("secret" in answer.text) is shown
+
+
+def test_a_hidden_key_cannot_be_looked_up() -> None:
+    """Whoever has the list of all keys, and another server's names, learns nothing from these."""
+    told = HotKeys(64, 0, 64, (HotKey("orders", 0, b"alice", 9, 0), HotKey("orders", 0, b"bob", 8, 0)))
+    named = [[one["key"] for one in Showing(records=False).hot_keys(told)["top"]] for _ in range(2)]
+    assert len({key for keys in named for key in keys}) == 4
+
+
+def test_long_keys_are_cut_where_they_are_shown() -> None:
+    keys = (
+        HotKey("t", 0, b"x" * 128, 9, 0, cut=True),
+        HotKey("t", 0, b"y" * 128, 9, 0),
+        HotKey("t", 0, b"\xff", 9, 0),
+    )
+    told = [one["key"] for one in Showing(records=True).hot_keys(HotKeys(64, 0, 64, keys))["top"]]
+    assert told == ["x" * (KEY_CHARS_MAX - 1) + "…", "y" * (KEY_CHARS_MAX - 1) + "…", "\\xff"]
+
+
+@pytest.mark.slow
+def test_a_state_tells_within_what_time_handlers_stay() -> None:
+    with (
+        working(lambda record: time.sleep(0.005 * (record.offset == 9))) as stage,
+        serve(stage.app, 0) as server,
+    ):
+        stage.produce(10)
+        until(lambda: ask(server, "/dashboard.json").json["counters"]["finished"] == 10)
+        handler = ask(server, "/dashboard.json").json["subscriptions"][0]
+        assert "durations" not in handler
+        assert handler["p50"][0] <= handler["p99"][0]
+        assert handler["p50"][1] is handler["p99"][1] is True
 
 
 # ---- The stream
@@ -309,12 +360,13 @@ def test_several_apps_on_one_page_and_one_that_is_away() -> None:
     with working(lambda _record: None) as stage, serve(stage.app, 0, actions_token=TOKEN) as near:
         gone = serve(App("memory", "shipping"), 0)
         with serve_dashboard([near.url, gone.url], 0) as board:
-            until(lambda: [one["error"] for one in events(board, 1)[0]["apps"]] == ["", ""], "both")
+            wanted = [("group", "ok", ""), ("shipping", "new", "")]
+
+            def shown() -> list[tuple[str, str, str]]:
+                return [(one["name"], one["verdict"], one["error"]) for one in events(board, 1)[0]["apps"]]
+
+            until(lambda: shown() == wanted, "both")
             found = events(board, 1)[0]
-            assert [(one["name"], one["verdict"]) for one in found["apps"]] == [
-                ("group", "ok"),
-                ("shipping", "new"),
-            ]
             assert found["app"]["actions"] is False, "their token is not passed on"
             assert ask(board, "/actions/drain", method="POST", headers=JSON, body="{}").status == 404
             gone.close()
@@ -364,6 +416,31 @@ def test_an_app_that_sends_something_else_is_away(
         finally:
             closing.set()
             server.shutdown()
+
+
+def test_an_app_is_asked_while_somebody_looks_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.web.remote.EVERY_S", 0.01)
+    closing = threading.Event()
+    with serve(App("memory", "shipping"), 0) as near:
+        feed = RemoteFeed(near.url, closing)
+        name = f"headrace-feed-{feed.name}"
+
+        def asking() -> bool:
+            return any(thread.name == name for thread in threading.enumerate())
+
+        assert not asking()
+        for _ in range(2):
+            monkeypatch.setattr("headrace.web.remote.UNSEEN_S", 60.0)
+            assert feed.state()["error"], "what is old, or not there, says so"
+            until(lambda: feed.state()["error"] == "")
+            assert asking()
+            monkeypatch.setattr("headrace.web.remote.UNSEEN_S", 0.0)
+            until(lambda: not asking())
+            assert feed.state()["name"] == "shipping"
+            until(lambda: not asking())
+        closing.set()
+        feed.state()
+        assert not asking()
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/", "http://", ""])

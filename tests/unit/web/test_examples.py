@@ -17,6 +17,7 @@ from headrace._core.health import REASONS
 from headrace.observe.catalogue import CATALOGUE
 from headrace.observe.reporting import Source
 from headrace.web.routes import Answers
+from headrace.web.showing import Showing
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
 RULES = EXAMPLES / "prometheus" / "rules.yaml"
@@ -57,7 +58,9 @@ def test_every_alert_is_tested_and_names_reasons_that_exist() -> None:
 
 def test_probes_ask_what_is_served_and_the_stop_has_time() -> None:
     answers = Answers(
-        Source("group", view=lambda: pytest.fail("not asked")), health=lambda: pytest.fail("not asked")
+        Source("group", view=lambda: pytest.fail("not asked")),
+        health=lambda: pytest.fail("not asked"),
+        showing=Showing(records=False),
     )
     served = {getattr(route, "path", "") for route in answers.routes()}
     pod = documents("kubernetes/deployment.yaml")[0]["spec"]["template"]["spec"]

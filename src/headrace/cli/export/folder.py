@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from headrace.cli.export.decoding import Decoder
     from headrace.cli.export.manifest import Manifest
-    from headrace.cli.export.writers import Decode
     from headrace.ranges import Batches, OffsetRange
     from headrace.ranges.arrow import Column
 
@@ -88,24 +88,26 @@ class _File:
 class FolderWriter:
     """Takes the batches of a read, in the order of each partition's offsets. Use it in `with`, by one thread."""
 
-    def __init__(self, manifest: Manifest, by: By, columns: Sequence[Column], decode: Decode | None) -> None:
+    def __init__(
+        self, manifest: Manifest, by: By, columns: Sequence[Column], decoder: Decoder | None
+    ) -> None:
         self._pa = arrow("Parquet")
         self._pc = importlib.import_module("pyarrow.compute")
         self._parquet = importlib.import_module("pyarrow.parquet")
-        self._manifest, self._by, self._columns, self._decode = manifest, by, list(columns), decode
+        self._manifest, self._by, self._columns, self._decoder = manifest, by, list(columns), decoder
         self._ahead: dict[tuple[str, int], deque[OffsetRange]] = {}
         for part in manifest.left:
             self._ahead.setdefault(part.place, deque()).append(part)
+        self._texts: Any = None  # the schema of all columns that are read, once it is known
         # By part and hour; those written last stand at the end.
         self._files: dict[tuple[OffsetRange, str], _File] = {}
 
     def write(self, batches: Batches) -> None:
         """All of a read, to its end."""
-        schema = decoded_schema(self._pa, batches.schema, self._decode)
-        written = self._pa.schema([schema.field(name) for name in self._columns])
+        self._texts = decoded_schema(self._pa, batches.schema, self._decoder)
+        written = self._pa.schema([self._texts.field(name) for name in self._columns])
         for batch in batches:
-            texts = batch if self._decode is None else decoded(self._pa, batch, schema, self._decode)
-            for place, rows in self._by_place(texts):
+            for place, rows in self._by_place(batch):
                 self._take(place, rows, written)
         for parts in self._ahead.values():
             while parts:
@@ -133,7 +135,19 @@ class FolderWriter:
             else:
                 self._finish(parts.popleft(), schema)
 
+    def _decoded(self, part: OffsetRange, rows: Any) -> Any:
+        if self._decoder is None:
+            return rows
+        before = self._decoder.left_out
+        texts = decoded(self._pa, rows, self._texts, self._decoder)
+        count = self._decoder.left_out - before
+        self._manifest.left_out[part] = self._manifest.left_out.get(part, 0) + count
+        return texts
+
     def _put(self, part: OffsetRange, rows: Any, schema: Any) -> None:
+        rows = self._decoded(part, rows)
+        if not rows.num_rows:
+            return
         root = self._manifest.folder / f"topic={part.topic}"
         if self._by is By.PARTITION:
             self._hold(part, "", root / f"partition={part.partition}", rows, schema)

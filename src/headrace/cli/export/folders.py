@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from headrace.cli.export.decoding import Decoder
     from headrace.cli.export.manifest import Manifest
-    from headrace.cli.export.writers import Decode
     from headrace.ranges import Loss
 
 PART_RECORDS: Final = 1_000_000
@@ -47,7 +47,7 @@ class FolderExport:
 
     folder: Path
     by: By
-    decode: Decode | None
+    decoder: Decoder | None
     columns: Sequence[Any] | None
     resume: bool
     part_records: int
@@ -68,29 +68,38 @@ class FolderExport:
         columns = columns_written(self.by, None if self.columns is None else checked_columns(self.columns))
         with manifests.held(self.folder):
             manifest = self._manifest(topics, settings, bounds, how["on_data_loss"])
-            before = len(manifest.done)
+            before, left_out = len(manifest.done), sum(manifest.left_out.values())
             if manifest.left:
                 read: Callable[..., Any] = interruptible(begin_read)
                 reading = read(
                     manifest.left, as_="batches", columns=columns_read(self.by, columns), **settings, **how
                 )
                 try:
-                    with reading, FolderWriter(manifest, self.by, columns, self.decode) as writer:
+                    with reading, FolderWriter(manifest, self.by, columns, self.decoder) as writer:
                         writer.write(reading)
                 except BaseException:
                     meter.clear()
+                    # Now: what is in whole parts is not read again.
+                    self._tell(reading)
                     done, parts = len(manifest.done), len(manifest.parts)
                     typer.echo(
                         f"{done} of {parts} parts are whole; the same command with --resume goes on", err=True
                     )
                     raise
                 meter.clear()
-                tell_losses(reading.losses)
+                self._tell(reading)
                 if not quiet:
                     typer.echo(summary(reading.progress()), err=True)
+            if left_out:
+                typer.echo(f"left out: {left_out} in parts that were there", err=True)
             if before and not quiet:
                 typer.echo(f"{before} of {len(manifest.parts)} parts were there", err=True)
         return Exit.OK
+
+    def _tell(self, reading: Any) -> None:
+        tell_losses(reading.losses)
+        if self.decoder is not None:
+            self.decoder.tell()
 
     def _manifest(
         self,

@@ -41,7 +41,8 @@ def stem_of(part: OffsetRange) -> str:
 class Manifest:
     """One export. Used by one thread.
 
-    asked: the words of the command, which must be the same to go on. topic_ids: as in `Resolved`.
+    asked: the words of the command, which must be the same to go on. topic_ids: as in `Resolved`. left_out: records that are
+    in no file, since they did not decode; kept for the parts that are done.
     """
 
     folder: Path
@@ -49,22 +50,12 @@ class Manifest:
     parts: tuple[OffsetRange, ...]
     topic_ids: Mapping[str, str]
     done: set[OffsetRange] = field(default_factory=set[OffsetRange])
+    left_out: dict[OffsetRange, int] = field(default_factory=dict[OffsetRange, int])
 
     @property
     def left(self) -> list[OffsetRange]:
         """What is still to be read."""
         return [part for part in self.parts if part not in self.done]
-
-    @property
-    def ranges_left(self) -> list[OffsetRange]:
-        """The same with neighbours in one: a range that ends where the next begins costs a reader a new start."""
-        found: list[OffsetRange] = []
-        for part in self.left:
-            if found and found[-1].place == part.place and found[-1].end == part.start:
-                found[-1] = OffsetRange(*part.place, found[-1].start, part.end)
-            else:
-                found.append(part)
-        return found
 
     def note(self, part: OffsetRange) -> None:
         """Its files are there."""
@@ -77,9 +68,7 @@ class Manifest:
             "version": VERSION,
             "asked": self.asked,
             "topic_ids": self.topic_ids,
-            "parts": [
-                [part.topic, part.partition, part.start, part.end, part in self.done] for part in self.parts
-            ],
+            "parts": [self._line(part) for part in self.parts],
         }
         beside = self.folder / (NAME + PARTIAL)
         with beside.open("w", encoding="utf-8") as file:
@@ -87,6 +76,11 @@ class Manifest:
             file.flush()
             os.fsync(file.fileno())
         beside.replace(self.folder / NAME)
+
+    def _line(self, part: OffsetRange) -> list[Any]:
+        done = part in self.done
+        left_out = self.left_out.get(part, 0) if done else 0
+        return [part.topic, part.partition, part.start, part.end, done, left_out]
 
     def sweep(self) -> None:
         """Remove the files of parts that are not done: what is left of them would count twice."""
@@ -162,6 +156,7 @@ def resume(folder: Path, asked: Mapping[str, Any]) -> Manifest | None:
         tuple(OffsetRange(*part[:4]) for part in said["parts"]),
         said["topic_ids"],
         {OffsetRange(*part[:4]) for part in said["parts"] if part[4]},
+        {OffsetRange(*part[:4]): part[5] for part in said["parts"] if part[5:]},
     )
     manifest.sweep()
     return manifest

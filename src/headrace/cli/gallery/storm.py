@@ -231,8 +231,8 @@ def _guarded(app: App) -> Generator[list[GuardedConsumer]]:
     )
     guards: list[GuardedConsumer] = []
 
-    def make_client() -> Client:
-        guards.append(GuardedConsumer(KafkaClient(connection)))
+    def make_client(number: int) -> Client:
+        guards.append(GuardedConsumer(KafkaClient(connection, connection=number)))
         return cast(Client, guards[-1])
 
     surroundings = replace(kafka(connection), make_client=make_client)

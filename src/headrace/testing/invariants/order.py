@@ -62,12 +62,14 @@ def _begun_wrongly(
 def _left_out(partition: Partition, tenure: Tenure, entry: told.HandlerStarted, lane: bytes) -> str | None:
     if partition.rules.guarantee != "at_least_once":
         return None
+    # What it was told is finished it may pass, though another's move, not committed yet, calls for it again.
     before = [
         offset
         for offset in partition.unsettled
         if offset < entry.offset
         and offset in tenure.fetched
         and offset not in tenure.outcomes
+        and offset not in tenure.restored
         and partition.lane_at(offset) == lane
     ]
     return f"before {min(before)} of the same lane" if before else None

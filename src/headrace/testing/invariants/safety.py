@@ -127,9 +127,11 @@ class Safety:
             partition.begins_at(entry.offsets[0])
         if partition.rules.guarantee == "at_least_once" and not partition.unpromised:
             brought = set(entry.offsets)
+            # One that the user moved reads from there, though the group goes by it only when a commit says so.
+            reads_at = tenure.moved_to if tenure.position is None else tenure.position
             passed = [
                 each
-                for each in partition.unsettled_between(tenure.position, entry.offsets[-1])
+                for each in partition.unsettled_between(reads_at, entry.offsets[-1])
                 if each not in brought
             ]
             if passed:
@@ -282,7 +284,9 @@ class Safety:
         """S1 and S4 at what the coordinator wrote."""
         partition = self._place(entry.place)
         sent = None if member is None else self._sent(member, entry)
-        if not any(tenure.fetched for tenure in partition.tenures):
+        # One that is frozen may have fetched, long ago: whose commit is written has the partition.
+        holders = partition.tenures if sent is None else (sent.tenures[entry.place],)
+        if not any(tenure.fetched for tenure in holders):
             partition.begins_at(entry.offset)
         kept = self._map_of(entry.place, entry.offset, entry.metadata)
         self._land(partition, sent, now)

@@ -120,6 +120,7 @@ class ModelClient:
         self._enter()
         self._assignment.forget_moves()
         taken = self._take(records_max, timeout_s)
+        self._assignment.overtook = False
         self._assignment.in_hand = []
         if self._assignment.moved or self._raised is not None:
             taken = self._without_moved(taken)
@@ -269,6 +270,8 @@ class ModelClient:
     # Callbacks of the group
 
     def _rebalance(self, kind: str, places: tuple[Place, ...]) -> None:
+        if kind == "revoke" and self._assignment.overtook:
+            kind = "lost"
         self._assignment.begin_callback()
         began = self._kernel.now
         if kind == "revoke":

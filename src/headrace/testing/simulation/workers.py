@@ -193,6 +193,9 @@ class ModelExecutor:
         del running
         return None
 
+    def share(self, connections: int) -> None:
+        """Nothing: each member of a simulated group has one connection."""
+
     def busy_workers(self) -> int:
         """See `ports.Executor`."""
         return len(self._jobs)

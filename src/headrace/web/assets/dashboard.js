@@ -1,6 +1,7 @@
 // Reads the stream of states and draws each whole. A state replaces the last: there is nothing to merge, so nothing drifts.
 
-import { failures, handlers, named, overview, partitions, reporters, timeline } from "/assets/panels.js";
+import { looks } from "/assets/looks.js";
+import { connections, failures, handlers, hotKeys, named, overview, partitions, reporters, timeline } from "/assets/panels.js";
 
 const SILENT_MS = 5000;
 const byId = (id) => document.getElementById(id);
@@ -19,7 +20,7 @@ export function render(event) {
     byId("verdict").className = "badge unknown";
     return;
   }
-  for (const panel of [overview, timeline, handlers, failures, reporters]) panel(event.app);
+  for (const panel of [overview, timeline, connections, handlers, hotKeys, failures, looks, reporters]) panel(event.app);
   partitions(event.app, view);
   byId("actions").hidden = !event.app.actions;
 }

@@ -15,7 +15,7 @@ function text(node, value) {
   if (node.textContent !== value) node.textContent = value;
 }
 
-function make(name, value = "", kind = "") {
+export function make(name, value = "", kind = "") {
   const made = document.createElement(name);
   if (value) made.textContent = value;
   if (kind) made.className = kind;
@@ -27,13 +27,13 @@ function said(facts) {
 }
 
 // Keeps as many children as there are things, and fills each: what stays is written to, not made anew.
-function fill(place, things, makeOne, fillOne) {
+export function fill(place, things, makeOne, fillOne) {
   while (place.children.length > things.length) place.lastElementChild.remove();
   while (place.children.length < things.length) place.append(makeOne());
   things.forEach((thing, index) => fillOne(place.children[index], thing));
 }
 
-function table(place, rows, columns, nothing) {
+export function table(place, rows, columns, nothing) {
   if (!rows.length) {
     const cell = make("td", nothing, "none");
     cell.colSpan = columns.length;
@@ -242,11 +242,34 @@ export function timeline(state) {
   });
 }
 
+export function connections(state) {
+  byId("connections").hidden = !state.connections.length;
+  if (!state.connections.length) return;
+  text(byId("scaling"), state.scaling && state.scaling.why ? `${state.connections.length} now: ${state.scaling.meaning}` : "");
+  table(byId("connection-rows"), state.connections.map((one) =>
+    [String(one.number), one.state, number(one.partitions), number(one.in_flight), number(one.finished), one.failures ? `failed ${one.failures} times: ${one.error}` : ""]),
+  ["", "", "n", "n", "n", "text"], "");
+}
+
+function bound(quantile) {
+  return quantile ? `${quantile[1] ? "<" : ">"} ${duration(quantile[0])}` : "–";
+}
+
+export function hotKeys(state) {
+  const found = state.hot_keys ?? { samples: 0, top: [] }; // an app elsewhere may be of an older Headrace
+  const share = (samples) => `${((100 * samples) / found.samples).toFixed(samples < 0.1 * found.samples ? 1 : 0)}%`;
+  const rest = found.keyless ? `; ${share(found.keyless)} of the records have no key` : "";
+  text(byId("key-samples"), found.samples ? `${number(found.samples)} records looked at in the last two minutes, one in ${found.every}${rest}${found.shown ? "" : ". Keys are hidden: each has a name that this process made up"}` : "");
+  table(byId("key-rows"), found.top.map((one) =>
+    [one.key, `${one.topic} ${one.partition}`, share(one.count - one.error), share(one.count), number((one.count - one.error) * found.every)]),
+  ["", "", "n", "n", "n"], "No key stands out.");
+}
+
 export function handlers(state) {
   const slowest = [...state.subscriptions].sort((a, b) => b.cost_s - a.cost_s);
   table(byId("subscription-rows"), slowest.map((one) =>
-    [one.name, duration(one.cost_s), number(one.dispatched), `${one.workers_busy} of ${one.workers}`, number(one.chunk_records), number(one.stale)]),
-  ["", "n", "n", "n", "n", "n"], "No handler yet.");
+    [one.name, duration(one.cost_s), bound(one.p50), bound(one.p99), number(one.dispatched), `${one.workers_busy} of ${one.workers}`, number(one.chunk_records), number(one.stale)]),
+  ["", "n", "n", "n", "n", "n", "n", "n"], "No handler yet.");
   fill(byId("stacks"), [...state.stacks].reverse(), () => {
     const details = make("details");
     details.append(make("summary"), make("pre"));

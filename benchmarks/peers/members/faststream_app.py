@@ -1,0 +1,81 @@
+"""FastStream, acknowledging each record after its handler: `AckPolicy.NACK_ON_ERROR`, on confluent-kafka or on aiokafka.
+
+Its default for Kafka is to acknowledge first, which is at most once; `max_workers` above one is offered with that only. So
+it handles one record at a time and commits each before the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+from faststream import AckPolicy, FastStream
+from meter import Eyes, Tally, given_job, watch
+
+
+def main() -> None:  # noqa: C901 - one handler for each kind of cell
+    job = given_job()
+    if job.options["client"] == "confluent":
+        from faststream.confluent import KafkaBroker, KafkaMessage
+    else:
+        from faststream.kafka import KafkaBroker, KafkaMessage  # type: ignore[assignment]
+
+    broker: Any = KafkaBroker(job.servers, logger=None)
+    tally = Tally()
+    eyes = Eyes(job) if job.mode in ("latency", "journal") else None
+    work_s = job.work_ms / 1000
+    subscription: dict[str, Any] = {
+        "group_id": job.group,
+        "auto_offset_reset": "earliest",
+        "ack_policy": AckPolicy.NACK_ON_ERROR,
+        **job.options.get("subscription", {}),
+    }
+
+    if job.handler == "batch":
+
+        @broker.subscriber(job.topic, batch=True, **subscription)
+        async def handle_many(body: list[bytes]) -> None:
+            tally.count += len(body)
+
+    elif eyes is not None:
+
+        @broker.subscriber(job.topic, **subscription)
+        async def see(_body: bytes, message: KafkaMessage) -> None:
+            raw: Any = message.raw_message
+            if job.options["client"] == "confluent":
+                eyes.see(raw.partition(), raw.offset(), raw.key(), raw.timestamp()[1])
+            else:
+                eyes.see(raw.partition, raw.offset, raw.key, raw.timestamp)
+            if work_s:
+                await asyncio.sleep(work_s)
+
+    elif job.handler == "async":
+
+        @broker.subscriber(job.topic, **subscription)
+        async def handle_async(_body: bytes) -> None:
+            if work_s:
+                await asyncio.sleep(work_s)
+            tally.count += 1
+
+    else:
+
+        @broker.subscriber(job.topic, **subscription)
+        def handle(_body: bytes) -> None:
+            if work_s:
+                time.sleep(work_s)
+            tally.add()
+
+    app = FastStream(broker, logger=None)
+
+    @app.after_startup
+    async def begin() -> None:
+        watch(job, lambda: tally.count)
+
+    logging.disable(logging.WARNING)
+    asyncio.run(app.run())  # stops cleanly at SIGTERM
+
+
+if __name__ == "__main__":
+    main()
