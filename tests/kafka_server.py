@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "kafka"
 EXIT_UNAVAILABLE = 69  # scripts/kafka: this machine lacks Java, Maven or the network
-# The first start on a machine fetches 45 MB of jars; any later one takes 5 s.
-START_WAIT_S = 300.0
+# The first start on a machine fetches 45 MB of jars, which is the registry's time and may be minutes; any later one takes
+# 5 s, and gives up by itself after 60 s. A start that is ended here leaves no node (scripts/kafka sees to it).
+START_WAIT_S = 900.0
 STOP_WAIT_S = 30.0
 
 
