@@ -358,8 +358,8 @@ class _Judgement:
         """Those, by identity, that a member took note of when the group had long gone on without it.
 
         A member that comes back finds the assignment that it slept through, takes it, and hears a moment later that it
-        is lost; or revoked, since librdkafka forgets of a loss where something is assigned: that is one only where another
-        holds the partition. Whoever holds it by then does not lose it by that.
+        is lost; or revoked, since librdkafka forgets of a loss where something is assigned: that is one only where another,
+        who can know, holds the partition. Whoever holds it by then does not lose it by that.
         """
         stale: set[int] = set()
         for index, line in enumerate(self.story.custody):
@@ -373,12 +373,16 @@ class _Judgement:
         return stale
 
     def _is_held_before(self, index: int) -> bool:
-        """Whether another, alive, was given the partition before this line, and neither gave it back nor lost it."""
+        """Whether another, alive and not adrift, was given the partition before this line, and neither gave it back nor lost it.
+
+        One that is adrift may have been put out without knowing: then the partition is free for who takes note here.
+        """
         line = self.story.custody[index]
         last = {before.member: before for before in self.story.custody[:index]}
         return any(
             member != line.member
             and before.kind == "assigned"
+            and not self.troubles.is_adrift(member, line.at)
             and not self.troubles.died_between(member, before.at, line.at)
             for member, before in last.items()
         )

@@ -234,6 +234,13 @@ def test_a_doctored_ledger_is_called_by_the_name_of_its_fault(doctored: Script, 
             .say("assigned", 0).ran(0).say("revoked", 0, detail="clean").ran(1, member="b"),
             "started by a member that was adrift, after another was given it",
         ),
+        # Who was adrift is given what another, adrift by now, was put out of: that one starts too late, not the new holder.
+        (
+            script(0, 1).fault("adrift", "b").fault("back", "b").fault("adrift").later(GRACE_S - 1.0)
+            .say("assigned", 0, "b").ran(0, member="b").say("committed", 1).fault("back").ran(0)
+            .say("unconfirmed", detail="lost").say("revoked", 1, "b", "clean").say("assigned", 1).ran(1),
+            "repeated by a member that was adrift",
+        ),
         (
             script(0).ran(0).say("unconfirmed", detail="lost").say("assigned", 0, "b").ran(0, member="b"),
             "repeated, unconfirmed: lost",
