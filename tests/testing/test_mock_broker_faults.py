@@ -251,7 +251,7 @@ def test_the_broker_sets_the_pace_of_kip_848_heartbeats(broker: MockBroker) -> N
     with GroupMember(broker.client_settings("g", protocol="consumer"), "orders") as member:
         poll_until(lambda: len(member.assigned) == 2, member)
         broker.track_requests()
-        poll_until(lambda: len(broker.requests("ConsumerGroupHeartbeat")) == 5, member)
+        poll_until(lambda: len(broker.requests("ConsumerGroupHeartbeat")) >= 5, member)
 
     beats = [request.at for request in broker.requests("ConsumerGroupHeartbeat")[:5]]
     assert min(later - earlier for earlier, later in pairwise(beats)) < 0.2

@@ -68,6 +68,10 @@ class MemoryClient:
         """The next commits are refused, with these codes in turn."""
         self._refusals.extend(codes)
 
+    def accept_commits(self) -> None:
+        """No commit is refused any more."""
+        self._refusals.clear()
+
     # ports.Client
 
     def check(self, topics: Sequence[str], timeout_s: float | None) -> None:

@@ -36,6 +36,12 @@ def until(condition: Callable[[], T], what: str = "it", timeout_s: float = WAIT_
     return answer
 
 
+def start_and_wait(app: App) -> None:
+    """For one that is to fail: the failure may be there before the start is over, and the start raises it then."""
+    app.start()
+    app.wait()
+
+
 def app_on(
     broker: MockBroker,
     group_id: str,

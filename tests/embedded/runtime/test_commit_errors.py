@@ -131,11 +131,6 @@ def reasons(app: App) -> set[str]:
     return {reason.name for reason in app.health().reasons}
 
 
-def in_flight(app: App) -> int:
-    """Records that handlers are on."""
-    return sum(partition.in_flight for partition in app.snapshot().engine.partitions)
-
-
 class Scene:
     """One case on its group."""
 
@@ -211,10 +206,11 @@ class Scene:
 
     def drain(self) -> None:
         """Errors while handlers of partitions that go are let end: what they finish is not taken for committed."""
-        group, go_on, waits = self.group, threading.Event(), threading.Event()
+        group, go_on, waits, entered = self.group, threading.Event(), threading.Event(), threading.Event()
 
         def wait() -> None:
             if waits.is_set():
+                entered.set()
                 go_on.wait(DRAIN_S)
 
         group.produce(20)
@@ -222,7 +218,7 @@ class Scene:
         group.eventually(group.all_committed, "the first commit")
         waits.set()
         group.produce(1)
-        group.eventually(lambda: group.seen.running["all"] or in_flight(first), "running handlers")
+        group.eventually(entered.is_set, "running handlers")
         self.inject()
         second = self.start()
         go_on.set()

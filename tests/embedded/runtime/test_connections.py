@@ -78,6 +78,7 @@ class Traffic:
         self._thread.join()
 
 
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize(("partitions", "start", "ends"), [(6, 1, 3), (2, 3, 2)])
 def test_connections_come_and_go_under_load_and_nothing_is_lost_repeated_or_disordered(
     partitions: int, start: int, ends: int
@@ -101,7 +102,7 @@ def test_connections_come_and_go_under_load_and_nothing_is_lost_repeated_or_diso
 
         with running(app):
             with Traffic(broker, partitions) as traffic:
-                until(lambda: len(holders(app)) == ends == owners(), timeout_s=30)
+                until(lambda: len(holders(app)) == ends == owners(), timeout_s=50)
                 until(lambda: sum(holders(app).values()) == partitions)
             until(lambda: committed_to_the_end(broker, "many", "many"), timeout_s=30)
             assert adds_up(app.snapshot())
@@ -150,7 +151,7 @@ def test_pauses_and_quiet_hold_for_connections_to_come() -> None:
 def test_a_connection_that_fails_is_tried_again_shows_in_health_and_takes_nothing_down() -> None:
     with MockBroker(topics={"many": 4}) as broker:
         seen, away = Seen(), threading.Event()
-        settings = Timeouts(connect_s=0.3, stop_s=8.0)
+        settings = Timeouts(connect_s=2.0, stop_s=8.0)
         app = app_on(broker, "many", connections=many(2, low=2, high=2), timeouts=settings)
         app.subscribe("many")(seen.handler())
         surroundings = app._assembly._surroundings
@@ -171,11 +172,13 @@ def test_a_connection_that_fails_is_tried_again_shows_in_health_and_takes_nothin
             for partition in range(4):
                 broker.produce("many", records(5), partition=partition)
             until(lambda: sum(seen.handled("many").values()) == 20)
-            until(lambda: any(getattr(reason, "count", 0) >= 2 for reason in app.health().reasons))
+            until(
+                lambda: any(getattr(reason, "count", 0) >= 2 for reason in app.health().reasons), timeout_s=30
+            )
             assert app.health().ready
             until(lambda: app.state is AppState.RUNNING)
             away.set()
-            until(lambda: holders(app) == {0: 2, 1: 2})
+            until(lambda: holders(app) == {0: 2, 1: 2}, timeout_s=30)
             until(lambda: not any("connection=1" in str(reason) for reason in app.health().reasons))
         assert app.state is AppState.STOPPED
         for name in ("connection_failed", "connection_moved", "connections_kept"):

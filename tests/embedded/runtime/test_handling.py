@@ -30,6 +30,7 @@ from tests.embedded.runtime.support import (
     places,
     records,
     running,
+    start_and_wait,
     told,
     until,
 )
@@ -105,7 +106,9 @@ def test_a_failing_key_waits_and_others_go_on(broker: MockBroker, group_id: str)
     seen = Seen()
     app = app_on(broker, group_id)
 
-    @app.subscribe("orders", retry=RetryPolicy(attempts_max=4, backoff_initial_s=0.1, jitter=0))
+    @app.subscribe(
+        "orders", retry=RetryPolicy(attempts_max=4, backoff_initial_s=0.5, backoff_factor=1.0, jitter=0)
+    )
     def handle(record: Record[Any, Any]) -> None:
         start = seen.begin(record)
         fails = record.offset == 0 and record.attempt < 4
@@ -215,15 +218,15 @@ def test_a_record_that_used_up_its_attempts(
             raise ValueError("never")
 
     broker.produce("orders", records(3, keys=1), partition=0)
-    app.start()
     if handled:
+        app.start()
         until(lambda: committed_to_the_end(broker, group_id))
         app.stop()
         assert [start.offset for start in seen.starts] == [0, 1, 1, 1, 2]
         assert len(told(app, "record_skipped")) == 1
     else:
         with pytest.raises(RecordFailed) as raised:
-            app.wait()
+            start_and_wait(app)
         assert (raised.value.partition, raised.value.offset, raised.value.attempts) == (0, 1, 3)
         assert [start.offset for start in seen.starts] == [0, 1, 1, 1]
         assert broker.committed(group_id, "orders")[0] == 1
@@ -240,9 +243,8 @@ def test_a_dead_letter_that_is_refused_for_good_stops_the_app_if_told_so(
 
     broker.produce("orders", records(1), partition=0)
     broker.push_errors("Produce", "MSG_SIZE_TOO_LARGE")
-    app.start()
     with pytest.raises(DeadLetterFailed):
-        app.wait()
+        start_and_wait(app)
     assert broker.committed(group_id, "orders")[0] == 0
 
 
@@ -256,8 +258,8 @@ def test_a_dead_letter_that_is_refused_holds_up_its_key_alone(broker: MockBroker
             raise Reject("bad")
         seen.handle(record)
 
-    broker.push_errors("Produce", "NO_ERROR", "MSG_SIZE_TOO_LARGE")
     broker.produce("orders", records(20, keys=2), partition=0)
+    broker.push_errors("Produce", "MSG_SIZE_TOO_LARGE")
     with running(app):
         until(lambda: len(seen.ends) == 10)
         until(lambda: told(app, "dead_letter_refused"))

@@ -36,6 +36,7 @@ from tests.embedded.runtime.support import (
     places,
     records,
     running,
+    start_and_wait,
     told,
     until,
 )
@@ -188,9 +189,8 @@ def test_wait_raises_what_a_record_ended_it_with(broker: MockBroker, group_id: s
         raise ValueError("never")
 
     broker.produce("orders", records(5))
-    app.start()
     with pytest.raises(RecordFailed) as raised:
-        app.wait()
+        start_and_wait(app)
     assert raised.value.attempts == 2
     assert isinstance(raised.value.__cause__, ValueError)
     assert app.state is AppState.FAILED
@@ -216,9 +216,8 @@ def test_an_error_of_the_interpreter_stops_the_app_and_finishes_nothing(
 
     app.subscribe("orders")(handle_async if in_loop else handle)
     broker.produce("orders", records(1))
-    app.start()
     with pytest.raises(HandlerStopped) as raised:
-        app.wait()
+        start_and_wait(app)
     assert isinstance(raised.value.__cause__, error)
     assert not any(broker.committed(group_id, "orders").values())
 
@@ -495,7 +494,9 @@ def test_two_signals_give_up_what_hangs(broker: MockBroker, group_id: str) -> No
     assert program.returncode == 3
     assert out == "forced stopped at once, as asked\n"
     # Of which the client's close takes most; what hangs is not waited for again.
-    assert time.monotonic() - began < 0.3 + 2.0
+    assert time.monotonic() - began < 10.0, (
+        "a second signal that is not heard waits for half of the stop's 60 s"
+    )
     assert not any(broker.committed(group_id, "orders").values())
 
 

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-SOON_S = 3.0
+SOON_S = 8.0
+"""Much less than a stop may take (20 s), and than what it must not wait for (30 s and more)."""
 SOON = RetryPolicy(attempts_max=3, backoff_initial_s=0.01)
 
 
@@ -144,7 +145,7 @@ def a_rebalance_of_one_group_is_none_of_anothers(broker: MockBroker) -> None:
 
 def a_stop_at_any_moment_of_joining_is_soon_over(broker: MockBroker) -> None:
     for after_s in (0.0, 0.02, 0.1, 0.3, 0.6):
-        app = app_on(broker, GROUP)
+        app = app_on(broker, GROUP, stop_s=20.0)
         app.subscribe("orders")(Seen().handler())
         app.start()
         time.sleep(after_s)
@@ -154,7 +155,9 @@ def a_stop_at_any_moment_of_joining_is_soon_over(broker: MockBroker) -> None:
 def a_stop_cuts_a_long_poll_short_with_partitions_and_without(broker: MockBroker) -> None:
     """Of three members on two partitions one has nothing; fetches wait for a minute at the broker."""
     apps = [
-        app_on(broker, GROUP, librdkafka={"fetch.wait.max.ms": 60_000, "socket.timeout.ms": 90_000})
+        app_on(
+            broker, GROUP, stop_s=20.0, librdkafka={"fetch.wait.max.ms": 60_000, "socket.timeout.ms": 90_000}
+        )
         for _ in range(3)
     ]
     for app in apps:

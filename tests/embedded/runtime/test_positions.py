@@ -15,6 +15,7 @@ from tests.embedded.runtime.support import (
     committed_to_the_end,
     records,
     running,
+    start_and_wait,
     told,
     until,
 )
@@ -160,9 +161,8 @@ def test_an_idle_partition_that_starts_at_the_end_keeps_its_place(broker: MockBr
 def test_no_offset_may_be_an_error(broker: MockBroker, group_id: str) -> None:
     app = app_on(broker, group_id)
     app.subscribe("orders", start_if_no_offset="error")(Seen().handler())
-    app.start()
     with pytest.raises(OffsetUnavailable) as raised:
-        app.wait()
+        start_and_wait(app)
     assert raised.value.setting == "start_if_no_offset"
 
 
@@ -181,13 +181,13 @@ def test_an_offset_that_is_gone_follows_the_policy(
     broker.delete_records("orders", 0, 12)
     app = app_on(broker, group_id)
     app.subscribe("orders", on_out_of_range=policy)(seen.handler())
-    app.start()
     if policy == "stop":
         with pytest.raises(OffsetUnavailable) as raised:
-            app.wait()
+            start_and_wait(app)
         assert raised.value.offset == 5
         assert raised.value.setting == "on_out_of_range"
         return
+    app.start()
     until(lambda: told(app, "offset_out_of_range"))
     until(lambda: committed_to_the_end(broker, group_id))
     broker.produce("orders", records(1), partition=0)
@@ -243,9 +243,8 @@ def test_patterns_that_overlap_are_a_typed_error_when_it_shows(broker: MockBroke
     app = app_on(broker, group_id)
     app.subscribe(pattern="ord.*")(Seen().handler())
     app.subscribe(pattern=".*ers")(Seen().handler())
-    app.start()
     with pytest.raises(ConfigError, match="orders"):
-        app.wait()
+        start_and_wait(app)
 
 
 def test_a_topic_that_appears_later_is_found_by_the_pattern(broker: MockBroker, group_id: str) -> None:

@@ -38,6 +38,7 @@ def test_what_runs_ends_and_is_committed_nothing_new_starts_and_all_goes_on_afte
         until(lambda: app.state is AppState.QUIETING)
         release.set()
         until(lambda: app.state is AppState.QUIET)
+        until(lambda: app.snapshot().state == "quiet")  # It is told of a moment after it is so.
         begun = len(seen.starts)
         assert begun <= 2
         counters = app.snapshot().engine.counters

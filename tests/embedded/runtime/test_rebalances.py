@@ -54,7 +54,10 @@ def _joins_and_leaves(kind: Kind) -> None:
         group.finish()
         # The mock may refuse a classic group's last commit before a revoke, which Kafka takes (tests/kafka/test_members.py):
         # that revoke was not clean then, and says so.
-        unclean = kind == "classic" and any(told(app, "revoke_unconfirmed") for app in group.apps)
+        # And one that stands still for its session of 2 s loses what it has.
+        unclean = kind == "classic" and any(
+            told(app, "revoke_unconfirmed") or told(app, "partition_lost") for app in group.apps
+        )
         assert unclean or group.no_duplicates(), "a clean revoke or stop repeats nothing"
         assert not group.seen.overlaps
         assert all(in_order(offsets) for offsets in group.seen.lanes().values())
@@ -141,7 +144,7 @@ def _hangs(kind: Kind) -> None:
         joined_at = time.monotonic()
         second = _member(group)
         group.eventually(lambda: group.each_has(1, first, second), "the rebalance")
-        assert time.monotonic() - joined_at < 8.0
+        assert time.monotonic() - joined_at < 20.0
         assert told(first, "drain_overran")
         moved = second.snapshot().engine.partitions[0].partition
         until(lambda: {offset for p, offset in group.seen.handled() if p == moved} == set(range(10)))

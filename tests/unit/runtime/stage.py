@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from headrace import App, Commit, Timeouts
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 QUICK = Timeouts(
     drain_s=0.2, stop_s=2.0, hung_after_s=0.3, stalled_after_s=0.4, blocked_after_s=0.3, rebalance_s=0.3
 )
+CALM = replace(QUICK, blocked_after_s=30.0)
+"""A machine that is busy with other things for a third of a second makes no owner blocked."""
 WAIT_S = 10.0
 
 
@@ -97,15 +100,29 @@ class Stage:
         return {reason.name for reason in self.app.health().reasons}
 
     def red(self, reason: str) -> Health:
-        """Wait until health has this reason."""
-        self.until(lambda: reason in self.reasons(), f"the reason {reason}")
-        return self.app.health()
+        """Wait until health has this reason; the health that has it."""
+        found = self.app.health()
+
+        def has_it() -> bool:
+            nonlocal found
+            found = self.app.health()
+            return reason in {one.name for one in found.reasons}
+
+        self.until(has_it, f"the reason {reason}")
+        return found
 
     def green(self) -> None:
         """Wait until all is well."""
-        self.until(lambda: self.app.health().verdict == "ok", "health")
-        assert self.app.health().live
-        assert self.app.health().ready
+        found = self.app.health()
+
+        def is_well() -> bool:
+            nonlocal found
+            found = self.app.health()
+            return found.verdict == "ok"
+
+        self.until(is_well, "health")
+        assert found.live
+        assert found.ready
 
     def named(self, name: str) -> list[Notice]:
         """What was told under this name."""
@@ -117,7 +134,7 @@ def playing(
     handler: Callable[[Any], Any],
     *,
     topics: int = 2,
-    timeouts: Timeouts = QUICK,
+    timeouts: Timeouts = CALM,
     subscribe: dict[str, Any] | None = None,
     hooks: dict[str, Callable[[Any], Any]] | None = None,
     **settings: Any,
@@ -134,4 +151,6 @@ def playing(
     with started_elsewhere(app, surroundings, commit, stage.told.append) as assembly:
         stage.assembly = assembly
         assembly.wait_started()
+        # It runs before its first poll; what is revoked before that was never given.
+        stage.until(lambda: len(assembly.snapshot().engine.partitions) == topics, "the assignment")
         yield stage

@@ -15,14 +15,14 @@ from headrace import RetryLater, Stalled
 from headrace._core import notices
 from headrace.errors import LoopEnded
 from headrace.ports import Fault
-from tests.unit.runtime.stage import QUICK, Stage, playing
+from tests.unit.runtime.stage import CALM, QUICK, Stage, playing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 pytestmark = pytest.mark.slow
 
-PATIENT = replace(QUICK, hung_after_s=30.0)
+PATIENT = replace(CALM, hung_after_s=30.0)
 
 
 def nothing(_record: Any) -> None:
@@ -162,9 +162,10 @@ def test_exit_ends_the_app_with_a_typed_error() -> None:
 
 def test_refused_commits_are_a_reason_from_the_first_one_on() -> None:
     with playing(nothing) as stage:
-        stage.client.inner.refuse_commits(*["REBALANCE_IN_PROGRESS"] * 10)
+        stage.client.inner.refuse_commits(*["REBALANCE_IN_PROGRESS"] * 1000)
         stage.produce()
         assert stage.red("commits_refused").ready, "consumption goes on"
+        stage.client.inner.accept_commits()
         stage.green()
 
 
@@ -241,7 +242,7 @@ def test_the_owner_blocked_by_a_listener() -> None:
             blocking.set()
             release.wait(20)
 
-    with playing(nothing) as stage:
+    with playing(nothing, timeouts=QUICK) as stage:
         stage.assembly.teller.listen(listener)
         stage.client.inner.refuse_commits("REBALANCE_IN_PROGRESS")
         stage.produce()
@@ -287,7 +288,7 @@ def test_a_blocked_event_loop() -> None:
     async def block(_record: Any) -> None:
         release.wait(20)
 
-    with playing(block) as stage:
+    with playing(block, timeouts=QUICK) as stage:
         stage.produce()
         health = stage.red("loop_blocked")
         assert (health.verdict, health.live) == ("stuck", False)
@@ -315,7 +316,7 @@ def test_a_loop_that_ends_ends_the_app(how: str) -> None:
             kept.append(asyncio.get_running_loop().create_task(leave()))
         await asyncio.sleep(30)
 
-    with playing(handler, timeouts=replace(QUICK, stop_s=0.5)) as stage:
+    with playing(handler, timeouts=replace(CALM, stop_s=0.5)) as stage:
         stage.produce()
         stage.until(stage.assembly.over.is_set, "the end")
         with pytest.raises(LoopEnded) as caught:

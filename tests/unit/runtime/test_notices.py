@@ -41,7 +41,7 @@ def test_metadata_that_is_no_offset_map_is_told_and_nothing_is_skipped() -> None
         stage.client.revoke(("orders", 0))
         stage.until(lambda: not stage.assembly.snapshot().engine.partitions)
         stage.kafka.commit([CommitRequest("orders", 0, 2, "not a map")])
-        stage.produce(4)
+        stage.produce(4, key=b"k")
         stage.client.give(("orders", 0))
         stage.until(lambda: handled == [2, 3])
         assert [notice.facts()["partition"] for notice in stage.named("offset_map_rejected")] == [0]

@@ -73,7 +73,7 @@ def test_a_stop_needs_no_thread_of_ours(monkeypatch: pytest.MonkeyPatch) -> None
         held.wait(WAIT_S)
 
     play.shared.tell = hold
-    until(lambda: len(play.links) == 1)
+    until(lambda: len(play.siblings.states()) == 2)
     play.now += 100.0  # it decides, and tells of it
     play.siblings.request_stop(timeout_s=1.5)
     assert play.links[0].owner.stops == [(False, 1.5)]

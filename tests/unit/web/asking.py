@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tests.unit.runtime.stage import QUICK, Stage, playing
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Mapping
 
     from headrace.web import Server
-
-
-CALM = replace(QUICK, blocked_after_s=30.0)
-"""A machine that is busy with other things for a third of a second makes no owner blocked."""
-
-
-def working(handler: Callable[[Any], Any], **settings: Any) -> AbstractContextManager[Stage]:
-    """`playing`, for tests that are not about a blocked owner."""
-    return playing(handler, timeouts=CALM, **settings)
 
 
 @dataclass(frozen=True, slots=True)

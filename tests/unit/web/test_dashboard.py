@@ -20,7 +20,8 @@ from headrace.web import serve, serve_dashboard, streams
 from headrace.web.chronicle import EVENTS_MAX, FAILURES_MAX, Chronicle
 from headrace.web.remote import RemoteFeed
 from headrace.web.showing import KEY_CHARS_MAX, Showing
-from tests.unit.web.asking import ask, working
+from tests.unit.runtime.stage import playing
+from tests.unit.web.asking import ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -96,7 +97,7 @@ def test_a_states_sums_match_its_parts_and_no_key_or_value_is_in_it() -> None:
         release.wait(20)
 
     retry = RetryPolicy(attempts_max=9, backoff_initial_s=20)
-    with working(fails, subscribe={"retry": retry}) as stage, serve(stage.app, 0) as server:
+    with playing(fails, subscribe={"retry": retry}) as stage, serve(stage.app, 0) as server:
         stage.produce(6, key=b"secret-key")
         stage.produce(3, partition=1)
         stage.until(lambda: stage.app.snapshot().engine.counters.failed == 2)
@@ -117,7 +118,7 @@ def test_a_states_sums_match_its_parts_and_no_key_or_value_is_in_it() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("shown", [False, True])
 def test_hot_keys_have_their_names_only_where_records_may_be_shown(*, shown: bool) -> None:
-    with working(lambda _record: None) as stage, serve(stage.app, 0, show_records=shown) as server:
+    with playing(lambda _record: None) as stage, serve(stage.app, 0, show_records=shown) as server:
         stage.produce(1000, key=b"secret\x1b[2J")
         stage.produce(500, partition=1, key=b"secret\x1b[2J")
         until(lambda: len(ask(server, "/dashboard.json").json["hot_keys"]["top"]) == 2, "two keys")
@@ -153,7 +154,7 @@ def test_long_keys_are_cut_where_they_are_shown() -> None:
 @pytest.mark.slow
 def test_a_state_tells_within_what_time_handlers_stay() -> None:
     with (
-        working(lambda record: time.sleep(0.005 * (record.offset == 9))) as stage,
+        playing(lambda record: time.sleep(0.005 * (record.offset == 9))) as stage,
         serve(stage.app, 0) as server,
     ):
         stage.produce(10)
@@ -184,7 +185,7 @@ def events(server: Server, count: int) -> list[dict[str, Any]]:
 @pytest.mark.slow
 def test_states_come_by_themselves_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(streams, "TICK_S", 0.05)
-    with working(lambda _record: None) as stage, serve(stage.app, 0) as server:
+    with playing(lambda _record: None) as stage, serve(stage.app, 0) as server:
         first, second = events(server, 2)
         assert first["apps"] == [{"name": "group", "verdict": "ok", "lag": None, "error": ""}]
         assert second["app"].keys() == first["app"].keys()
@@ -221,7 +222,7 @@ def test_closing_ends_streams() -> None:
         server.close()
         while connection.recv(65_536):
             pass
-    assert not [one for one in threading.enumerate() if one.name == "headrace-web"]
+    until(lambda: not [one for one in threading.enumerate() if one.name == "headrace-web"])
 
 
 @pytest.mark.parametrize(
@@ -330,7 +331,7 @@ def test_a_token_that_could_be_guessed_is_refused_and_not_shown(token: Any) -> N
 def test_pause_resume_seek_and_drain(caplog: pytest.LogCaptureFixture) -> None:
     seen: list[int] = []
     with (
-        working(lambda record: seen.append(record.offset), topics=1) as stage,
+        playing(lambda record: seen.append(record.offset), topics=1) as stage,
         serve(stage.app, 0, actions_token=TOKEN) as server,
     ):
 
@@ -338,7 +339,7 @@ def test_pause_resume_seek_and_drain(caplog: pytest.LogCaptureFixture) -> None:
             answer = ask(server, f"/actions/{name}", method="POST", headers=JSON, body=body)
             assert (answer.status, answer.json) == (202, {"asked": name})
 
-        stage.produce(3)
+        stage.produce(3, key=b"k")
         stage.until(lambda: len(seen) == 3)
         act("pause")
         stage.until(lambda: stage.app.snapshot().engine.partitions[0].paused == ("user",))
@@ -357,7 +358,7 @@ def test_pause_resume_seek_and_drain(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.slow
 def test_several_apps_on_one_page_and_one_that_is_away() -> None:
-    with working(lambda _record: None) as stage, serve(stage.app, 0, actions_token=TOKEN) as near:
+    with playing(lambda _record: None) as stage, serve(stage.app, 0, actions_token=TOKEN) as near:
         gone = serve(App("memory", "shipping"), 0)
         with serve_dashboard([near.url, gone.url], 0) as board:
             wanted = [("group", "ok", ""), ("shipping", "new", "")]
@@ -431,7 +432,8 @@ def test_an_app_is_asked_while_somebody_looks_and_no_longer(monkeypatch: pytest.
         assert not asking()
         for _ in range(2):
             monkeypatch.setattr("headrace.web.remote.UNSEEN_S", 60.0)
-            assert feed.state()["error"], "what is old, or not there, says so"
+            assert feed._state["error"], "what is old, or not there, says so"
+            feed.state()
             until(lambda: feed.state()["error"] == "")
             assert asking()
             monkeypatch.setattr("headrace.web.remote.UNSEEN_S", 0.0)

@@ -12,7 +12,7 @@ import pytest
 
 from headrace import App
 from headrace.web import HealthFiles
-from tests.unit.web.asking import working
+from tests.unit.runtime.stage import playing
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ def test_files_grow_old_while_stuck_and_young_again(tmp_path: Path) -> None:
     def hang(_record: Any) -> None:
         release.wait(20)
 
-    with working(hang) as stage, HealthFiles(stage.app, tmp_path / "health", every_s=0.05) as files:
+    with playing(hang) as stage, HealthFiles(stage.app, tmp_path / "health", every_s=0.05) as files:
         live, ready = tmp_path / "health" / "live", tmp_path / "health" / "ready"
         stage.until(lambda: young(live) and young(ready))
         stage.produce()
@@ -64,7 +64,7 @@ def test_a_directory_that_cannot_be_written_is_told_at_once(tmp_path: Path) -> N
 def test_a_disk_that_refuses_makes_files_old_and_is_told_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with working(lambda _record: None) as stage, HealthFiles(stage.app, tmp_path / "here", every_s=0.02):
+    with playing(lambda _record: None) as stage, HealthFiles(stage.app, tmp_path / "here", every_s=0.02):
         stage.green()
         (tmp_path / "here").rename(tmp_path / "away")
         stage.until(lambda: "cannot be written" in caplog.text)

@@ -17,8 +17,8 @@ from headrace.observe import Gauge
 from headrace.ports import Fault
 from headrace.web import routes as web_routes
 from headrace.web import serve
-from tests.unit.runtime.stage import QUICK, Stage, playing
-from tests.unit.web.asking import CALM, Answer, ask, working
+from tests.unit.runtime.stage import CALM, QUICK, Stage, playing
+from tests.unit.web.asking import Answer, ask
 
 if TYPE_CHECKING:
     from headrace.web import Server
@@ -44,7 +44,7 @@ def probed(stage: Stage, server: Server, path: str, status: int, reason: str | N
 
 
 def test_an_app_that_works_is_live_and_ready() -> None:
-    with working(nothing) as stage, serve(stage.app, 0) as server:
+    with playing(nothing) as stage, serve(stage.app, 0) as server:
         stage.green()
         for path in ("/health/live", "/health/ready"):
             answer = ask(server, path)
@@ -64,7 +64,7 @@ def test_before_the_start_it_is_live_and_not_ready_and_after_the_end_neither_is_
 
 def test_a_hung_handler_fails_the_liveness_probe_until_it_ends() -> None:
     release = threading.Event()
-    with working(lambda _record: release.wait(20)) as stage, serve(stage.app, 0) as server:
+    with playing(lambda _record: release.wait(20)) as stage, serve(stage.app, 0) as server:
         stage.produce()
         answer = probed(stage, server, "/health/live", 503, "partition_stuck")
         (stuck,) = [one for one in answer.json["reasons"] if one["name"] == "partition_stuck"]
@@ -78,7 +78,7 @@ def test_a_hung_handler_fails_the_liveness_probe_until_it_ends() -> None:
 def test_a_blocked_owner_is_told_by_a_server_that_is_not_held_up() -> None:
     """A dead loop: whatever runs on the owner thread does not come back."""
     release = threading.Event()
-    with playing(nothing) as stage, serve(stage.app, 0) as server:
+    with playing(nothing, timeouts=QUICK) as stage, serve(stage.app, 0) as server:
         stage.green()
         stage.client.before_poll = lambda: release.wait(20)
         answer = probed(stage, server, "/health/live", 503, "owner_blocked")
@@ -99,7 +99,7 @@ def test_a_livelock_is_seen_though_handlers_run_all_the_time() -> None:
             raise ValueError("not yet")
 
     retry = RetryPolicy(attempts_max=100, backoff_initial_s=0.05, backoff_max_s=0.05)
-    with working(fails, subscribe={"retry": retry}) as stage, serve(stage.app, 0) as server:
+    with playing(fails, subscribe={"retry": retry}) as stage, serve(stage.app, 0) as server:
         stage.produce()
         answer = probed(stage, server, "/health/live", 200, "records_waiting")
         assert answer.json["verdict"] == "degraded"
@@ -110,7 +110,7 @@ def test_a_livelock_is_seen_though_handlers_run_all_the_time() -> None:
 
 
 def test_one_stuck_partition_of_many_fails_the_probe_while_others_flow() -> None:
-    with working(nothing, topics=8) as stage, serve(stage.app, 0) as server:
+    with playing(nothing, topics=8) as stage, serve(stage.app, 0) as server:
         stage.client.mute.add(("orders", 3))
         stage.produce(partition=3)
 
@@ -132,7 +132,7 @@ def test_a_gauge_that_hangs_holds_up_no_probe_and_one_scrape_at_a_time(
     monkeypatch.setattr(web_routes, "PAGE_S", 0.3)
     release = threading.Event()
     gauge = Gauge("orders_open", lambda: float(release.wait(20)), "orders")
-    with working(nothing, gauges=[gauge]) as stage, serve(stage.app, 0) as server:
+    with playing(nothing, gauges=[gauge]) as stage, serve(stage.app, 0) as server:
         stage.green()
         for _ in range(3):
             answer = ask(server, "/metrics")
@@ -148,7 +148,7 @@ def test_a_gauge_that_hangs_holds_up_no_probe_and_one_scrape_at_a_time(
 
 def test_refused_commits_are_told_and_fail_no_probe() -> None:
     """A restart would only repeat what is finished and not committed."""
-    with working(nothing) as stage, serve(stage.app, 0) as server:
+    with playing(nothing) as stage, serve(stage.app, 0) as server:
         stage.client.inner.refuse_commits(*["COORDINATOR_NOT_AVAILABLE"] * 30)
         stage.produce()
         answer = probed(stage, server, "/health/live", 200, "commits_overdue")
@@ -159,7 +159,7 @@ def test_refused_commits_are_told_and_fail_no_probe() -> None:
 
 
 def test_a_rebalance_that_never_ends_makes_it_unready_and_keeps_it_live() -> None:
-    with working(nothing) as stage, serve(stage.app, 0) as server:
+    with playing(nothing) as stage, serve(stage.app, 0) as server:
         stage.green()
         stage.client.inner.revoke(("orders", 0), ("orders", 1))
         probed(stage, server, "/health/ready", 503, "nothing_held")
@@ -169,7 +169,7 @@ def test_a_rebalance_that_never_ends_makes_it_unready_and_keeps_it_live() -> Non
 
 
 def test_a_storm_of_rebalances_is_told_until_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    with working(nothing) as stage, serve(stage.app, 0) as server:
+    with playing(nothing) as stage, serve(stage.app, 0) as server:
         for _ in range(12):
             before = stage.app.snapshot().engine.counters.assigned
             stage.client.inner.revoke(("orders", 0))
@@ -181,7 +181,7 @@ def test_a_storm_of_rebalances_is_told_until_it_is_over(monkeypatch: pytest.Monk
 
 
 def test_brokers_that_are_away_make_it_unready_and_keep_it_live() -> None:
-    with working(nothing) as stage, serve(stage.app, 0) as server:
+    with playing(nothing) as stage, serve(stage.app, 0) as server:
         stage.client.resolve_answers = False
         stage.client.inner.report(Fault("log", "_ALL_BROKERS_DOWN", "2/2 brokers are down"))
         probed(stage, server, "/health/ready", 503, "brokers_away")
@@ -196,7 +196,7 @@ def test_a_blocked_event_loop_fails_the_probe_until_it_turns() -> None:
     async def blocks(_record: Any) -> None:
         release.wait(20)
 
-    with playing(blocks) as stage, serve(stage.app, 0) as server:
+    with playing(blocks, timeouts=QUICK) as stage, serve(stage.app, 0) as server:
         stage.produce()
         probed(stage, server, "/health/live", 503, "loop_blocked")
         release.set()

@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from headrace import App, ConfigError
 from headrace.errors import ExtraMissing
 from headrace.web import serve
-from tests.unit.web.asking import ask, working
+from tests.unit.runtime.stage import playing
+from tests.unit.web.asking import ask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,7 @@ def fresh() -> App:
 
 @pytest.mark.slow
 def test_metrics_are_what_prometheus_reads() -> None:
-    with working(lambda _record: None) as stage, serve(stage.app, 0) as server:
+    with playing(lambda _record: None) as stage, serve(stage.app, 0) as server:
         stage.produce(7)
         stage.until(lambda: stage.app.snapshot().engine.counters.finished == 7)
         answer = ask(server, "/metrics")
@@ -37,7 +38,7 @@ def test_metrics_are_what_prometheus_reads() -> None:
 
 @pytest.mark.slow
 def test_the_snapshot_is_the_apps() -> None:
-    with working(lambda _record: None) as stage, serve(stage.app, 0) as server:
+    with playing(lambda _record: None) as stage, serve(stage.app, 0) as server:
         stage.produce(3, partition=1)
         stage.until(lambda: stage.app.snapshot().engine.counters.finished == 3)
         found = ask(server, "/snapshot.json").json
