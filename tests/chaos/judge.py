@@ -265,7 +265,7 @@ class _Judgement:
         ends: dict[int, float] = {}
         for run in self.story.runs:
             if run.ok and run.ended is not None:
-                ends[run.offset] = min(run.ended.wall, ends.get(run.offset, NEVER))
+                ends[run.offset] = min(run.ended.at, ends.get(run.offset, NEVER))
         offsets = sorted(self.story.acked)
         # The latest end among a partition's first n records, and whose it is.
         latest: list[tuple[float, int]] = []
@@ -275,11 +275,11 @@ class _Judgement:
         highest = 0
         for index, commit in enumerate(self.story.commits):
             below = bisect_left(offsets, commit.offset)
-            if below and latest[below - 1][0] > commit.wall + CLOCK_SLACK_S:
+            if below and latest[below - 1][0] > commit.at + CLOCK_SLACK_S:
                 detail = f"was not finished when {commit.offset} was committed"
                 self._say("commit past unfinished", latest[below - 1][1], detail)
             for offset in _beyond(commit):
-                if ends.get(offset, NEVER) > commit.wall + CLOCK_SLACK_S:
+                if ends.get(offset, NEVER) > commit.at + CLOCK_SLACK_S:
                     detail = f"was called finished by the map of {commit.offset}"
                     self._say("commit past unfinished", offset, detail)
             highest = self._place_after(index, highest)
@@ -431,13 +431,13 @@ class _Judgement:
             self.verdict.allowed[excuse] += 1
 
     def _highest_until(self, commit: Line) -> int:
-        return max(other.offset for other in self.story.commits if other.wall <= commit.wall)
+        return max(other.offset for other in self.story.commits if other.at <= commit.at)
 
     def _committed_before(self, given: Line) -> Line | None:
         """The commit that this assignment began from."""
         last: Line | None = None
         for commit in self.story.commits:
-            if commit.wall > given.wall:
+            if commit.at > given.at:
                 break
             last = commit
         return last

@@ -26,7 +26,7 @@ SESSION_MS = 1500
 HELD_S = 3.0
 """Longer than `max.poll.interval.ms`, which must not be below the session's timeout."""
 STOP_S = 1.5
-SOON_S = 1.5
+SOON_S = 3.0
 
 
 def clocks(protocol: Protocol, max_poll_ms: int) -> Mapping[str, Any]:
@@ -210,7 +210,9 @@ def test_a_commit_at_the_very_moment_of_loss_is_never_taken_for_written(
         wait_until(lambda: len(app.snapshot().engine.partitions) == 1, "the member is back")
     assert held.times == 1
     if handled["peer"]:
-        assert handled == {"app": [(mine, 0)], "peer": [(mine, 0), (mine, 1)]}
+        # Two keys: their order is nobody's promise.
+        assert handled["app"] == [(mine, 0)]
+        assert sorted(handled["peer"]) == [(mine, 0), (mine, 1)]
     else:
         # A peer hears at its next heartbeat, seconds later, of what is free: the member itself may be back before.
         assert protocol == "consumer"

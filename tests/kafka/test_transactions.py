@@ -83,7 +83,7 @@ def lags(kafka: str, group_id: str, topic: str) -> list[str]:
         check=True,
         capture_output=True,
         text=True,
-        timeout=WAIT_S,
+        timeout=2 * WAIT_S,  # it starts a Java of its own
     ).stdout
     rows = [line.split() for line in described.splitlines() if line.strip()]
     column = next(row.index("LAG") for row in rows if "LAG" in row)

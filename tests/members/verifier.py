@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 
 Name = Literal["lost", "stuck", "duplicate", "order", "commit past unfinished", "zombie", "unknown record"]
 Place = tuple[str, int]
-CLOCK_SLACK_S = 0.002
-"""Across processes the time of day decides; it may be adjusted by as much while a test runs."""
-
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
@@ -267,9 +264,7 @@ def _overlap(before: Run, after: Run, killed: dict[str, float]) -> bool:
     if before.ended is None:
         gone_at = killed.get(before.member)
         return gone_at is None or after.began.at < gone_at
-    if before.member == after.member:
-        return after.began.at < before.ended.at
-    return after.began.wall < before.ended.wall - CLOCK_SLACK_S
+    return after.began.at < before.ended.at
 
 
 def _inversions(place: Place, key: str, runs: Sequence[Run], offsets: Sequence[int]) -> list[Anomaly]:
