@@ -17,7 +17,7 @@ from playwright.sync_api import sync_playwright
 from headrace import App, RetryPolicy
 from headrace.testing import MockBroker
 from headrace.web import serve, serve_dashboard
-from tests.unit.web.asking import working
+from tests.unit.runtime.stage import playing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -81,7 +81,7 @@ def fails(_record: Any) -> None:
 
 def test_it_loads_lives_and_shows_a_rebalance(browser: Browser) -> None:
     with (
-        working(lambda _record: None) as stage,
+        playing(lambda _record: None) as stage,
         serve(stage.app, 0) as server,
         looking(browser, server) as page,
     ):
@@ -97,7 +97,7 @@ def test_it_loads_lives_and_shows_a_rebalance(browser: Browser) -> None:
 
 def test_red_is_shown_with_its_reason(browser: Browser) -> None:
     with (
-        working(lambda _record: None) as stage,
+        playing(lambda _record: None) as stage,
         serve(stage.app, 0) as server,
         looking(browser, server) as page,
     ):
@@ -113,7 +113,7 @@ def test_red_is_shown_with_its_reason(browser: Browser) -> None:
 def test_hostile_text_stays_text(browser: Browser) -> None:
     """From a handler's error, and in whatever field a state could ever have it."""
     with (
-        working(fails, subscribe={"retry": RetryPolicy(attempts_max=9, backoff_initial_s=20)}) as stage,
+        playing(fails, subscribe={"retry": RetryPolicy(attempts_max=9, backoff_initial_s=20)}) as stage,
         serve(stage.app, 0) as server,
         looking(browser, server) as page,
     ):
@@ -128,7 +128,7 @@ def test_hostile_text_stays_text(browser: Browser) -> None:
 
 def test_a_hostile_key_stays_text(browser: Browser) -> None:
     with (
-        working(lambda _record: None) as stage,
+        playing(lambda _record: None) as stage,
         serve(stage.app, 0, show_records=True) as server,
         looking(browser, server, width=390) as page,
     ):
@@ -175,7 +175,7 @@ def test_it_can_be_read(browser: Browser, width: int, scheme: Literal["light", "
     """Nothing is wider than the page, texts stand out from what is behind them, pictures and fields have names."""
     retry = RetryPolicy(attempts_max=9, backoff_initial_s=20)
     with (
-        working(fails, subscribe={"retry": retry}, topics=40) as stage,
+        playing(fails, subscribe={"retry": retry}, topics=40) as stage,
         serve(stage.app, 0, actions_token=TOKEN, show_records=True) as server,
         looking(browser, server, width=width, scheme=scheme) as page,
     ):
@@ -193,7 +193,7 @@ def test_512_partitions_are_drawn_within_a_tenth_of_a_second(
 ) -> None:
     """All rows shown, all numbers changed, layout included; time of the processor, since others share this machine."""
     with (
-        working(lambda _record: None, topics=PARTITIONS) as stage,
+        playing(lambda _record: None, topics=PARTITIONS) as stage,
         serve(stage.app, 0) as server,
         looking(browser, server) as page,
     ):
@@ -220,7 +220,7 @@ def spent(meter: CDPSession) -> dict[str, float]:
 
 
 def test_actions_need_the_token_and_reach_the_app(browser: Browser) -> None:
-    with working(lambda _record: None) as stage, serve(stage.app, 0, actions_token=TOKEN) as server:
+    with playing(lambda _record: None) as stage, serve(stage.app, 0, actions_token=TOKEN) as server:
         page = browser.new_page()
         try:
             page.goto(server.url)
@@ -239,7 +239,7 @@ def test_actions_need_the_token_and_reach_the_app(browser: Browser) -> None:
 
 
 def test_several_apps_are_switched_between_and_one_goes_away(browser: Browser) -> None:
-    with working(lambda _record: None) as stage, serve(stage.app, 0) as near:
+    with playing(lambda _record: None) as stage, serve(stage.app, 0) as near:
         other = serve(App("memory", "shipping"), 0)
         with serve_dashboard([near.url, other.url], 0) as board, looking(browser, board) as page:
             page.wait_for_selector("nav >> text=group: ok")
@@ -250,7 +250,7 @@ def test_several_apps_are_switched_between_and_one_goes_away(browser: Browser) -
 
 
 def test_a_page_whose_server_is_gone_says_so_and_comes_back(browser: Browser) -> None:
-    with working(lambda _record: None) as stage:
+    with playing(lambda _record: None) as stage:
         server = serve(stage.app, 0)
         page = browser.new_page()
         try:

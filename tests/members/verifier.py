@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 Name = Literal["lost", "stuck", "duplicate", "order", "commit past unfinished", "zombie", "unknown record"]
 Place = tuple[str, int]
 
+
 @dataclass(frozen=True, slots=True)
 class Anomaly:
     """One thing that must not happen, where, and what shows it."""
