@@ -40,6 +40,7 @@ CONTENDERS = (
     Contender("raw-default", "raw loop, default", "own", "raw.py", "the same with librdkafka's defaults"),
     Contender("librdkafka-c", "librdkafka in C", "c", "raw.c", "the raw loop without Python: commits nothing"),
     Contender("headrace", "Headrace", "own", "headrace_app.py", "as asked; commits every second and what is finished only"),
+    Contender("headrace-one-core", "Headrace, kept on one core", "own", "headrace_app.py", "as asked; the system may run all its threads on one core only", {"cores": 1}),
     Contender("faststream-confluent", "FastStream 0.7.8 (confluent)", "faststream", "faststream_app.py", "one record at a time, a commit for each", {"client": "confluent"}),
     Contender("faststream-aiokafka", "FastStream 0.7.8 (aiokafka)", "faststream", "faststream_app.py", "one record at a time, a commit for each", {"client": "aiokafka"}),
     Contender("arroyo", "Arroyo 2.48.0", "arroyo", "arroyo_app.py", "acknowledges in the order of the log; commits every second"),

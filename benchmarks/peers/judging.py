@@ -24,7 +24,7 @@ PAYLOAD_BYTES = 116
 FLAT = 0.1
 """Twice the cost for a thousand times as much."""
 
-LOOPS = {"raw", "raw-default", "librdkafka-c", "bare-processes", "headrace"}
+LOOPS = {"raw", "raw-default", "librdkafka-c", "bare-processes", "headrace", "headrace-one-core"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sys
 import sysconfig
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -33,7 +34,9 @@ def describe() -> dict[str, str]:
 
 
 def how_built() -> str:
-    """Whether the interpreter was compiled with what makes it a tenth to a third faster."""
+    """Whether the interpreter was compiled with what makes it a tenth to a third faster, as far as it tells."""
+    if sys.base_prefix == "/usr":
+        return "as the system brings it"
     words = str(sysconfig.get_config_var("CONFIG_ARGS"))
     names = [
         name for flag, name in (("--enable-optimizations", "PGO"), ("--with-lto", "LTO")) if flag in words

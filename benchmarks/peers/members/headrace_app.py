@@ -84,6 +84,8 @@ def seeing_handler(job: Job) -> Callable[..., Any]:
 
 def main() -> None:
     job = given_job()
+    if "cores" in job.options:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: job.options["cores"]])
     budgets = Budgets(**job.options["budgets"]) if "budgets" in job.options else None
     app = App(
         job.servers,

@@ -8,6 +8,7 @@ called. Invariant: of one lane, nothing is finished behind a record that is not.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from headrace._core.events import Finished
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
     from headrace.records import Record
     from headrace.subscriptions import SubscriptionSettings
+
+_tenure_of = attrgetter("_tenure")
 
 
 class _Filtered:
@@ -147,6 +150,10 @@ class BatchPlan:
 
     def sift(self, records: list[Record[Any, Any]], tally: Tally) -> list[Sifted]:
         """Decode and filter claimed records, and group them by tenure: a batch is of one partition. Stale ones are returned."""
+        if records and records[0]._tenure.open and len({*map(_tenure_of, records)}) == 1:
+            only = Sifted(records)  # As good as always: a claim list of batches is of one tenure.
+            self._admit_all(only)
+            return [only]
         groups: dict[int, Sifted] = {}
         for record in records:
             if not record._tenure.open:
@@ -185,11 +192,14 @@ class BatchPlan:
 
     def settle(self, group: Sifted, error: BaseException | None, tally: Tally) -> None:
         """Tell the outcome of each record, after the handler returned (None) or raised `error`."""
+        errors = group.errors if group.batch is None else {**group.errors, **group.batch._failures}
+        if error is None and not errors:
+            tally.succeeded += group.records
+            tally.filtered += len(group.filtered)
+            return
         handled: set[int] = set()
-        errors = group.errors
         if group.batch is not None:
             handled.update(map(id, group.batch.records))
-            errors = {**errors, **group.batch._failures}
         behind: set[Hashable] = set()
         for record in group.records:
             key = id(record)
