@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 RATE_PER_S = 15_000
 REACHED = 0.8
-DEEP = {
-    "budgets": {"queued_records_max": 100_000, "lookahead_records_max": 200_000, "total_bytes_max": 2**30}
-}
+RECORDS = 1_000_000
+"""The same for each number in flight, and a tenth of it is the largest: warm is when all places were taken once."""
+PARTITIONS = Shape().partitions
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +38,32 @@ SWEEPS = (
     Sweep("in-flight", "records in flight (awaited, 15,000 records/s)", (100, 1_000, 10_000, 100_000)),
     Sweep("keys", "keys (`def`, 0 ms)", (1, 100, 10_000, 1_000_000)),
     Sweep("partitions", "partitions (`def`, 0 ms)", (1, 8, 64, 1_000)),
-    Sweep("backlog", "records behind (`def`, 0 ms)", (100_000, 1_000_000, 4_000_000)),
+    Sweep("backlog", "records behind (`def`, 0 ms)", (1_000_000, 2_000_000, 4_000_000)),
 )
 
 
 def cell_of(sweep: Sweep, size: int) -> Cell:
     """The cell of one size."""
     if sweep.name == "in-flight":
-        # Warm when all places are taken once; then as many seconds as there are waits of one record, at least five.
-        wait_ms = size / RATE_PER_S * 1000
-        shape = Shape(records=max(10 * RATE_PER_S, 4 * size), keys=1_000_000)
-        return Cell(sweep.name, sweep.title, "async", wait_ms, concurrency=size, shape=shape, seconds=8)
+        wait_s = size / RATE_PER_S
+        shape = Shape(records=RECORDS, keys=1_000_000)
+        seconds = max(8.0, 3 * wait_s)  # records come in waves, one for each wait
+        return Cell(
+            sweep.name, sweep.title, "async", wait_s * 1000, concurrency=size, shape=shape, seconds=seconds
+        )
     shape = {
         "keys": Shape(keys=size),
         "partitions": Shape(partitions=size),
         "backlog": Shape(records=size),
     }[sweep.name]
     return Cell(sweep.name, sweep.title, shape=shape, seconds=12)
+
+
+def deep(size: int) -> dict[str, Any]:
+    """Room for so many in flight, and for little that waits: what is held beside them would be counted as theirs."""
+    queued = max(1000, size * 3 // 2 // PARTITIONS)
+    budgets = {"queued_records_max": queued, "lookahead_records_max": 200_000, "total_bytes_max": 2**30}
+    return {"budgets": budgets, "warm_all": True}
 
 
 def grow(bench: Bench, rounds: int, only: str | None) -> list[dict[str, Any]]:
@@ -66,7 +75,7 @@ def grow(bench: Bench, rounds: int, only: str | None) -> list[dict[str, Any]]:
         runs: dict[int, list[dict[str, Any]]] = {size: [] for size in sweep.sizes}
         for _ in range(rounds):
             for size in sweep.sizes:
-                options = DEEP if sweep.name == "in-flight" else {}
+                options = deep(size) if sweep.name == "in-flight" else {}
                 run = bench.run(contender_named("headrace"), cell_of(sweep, size), options)
                 say(f"growth {sweep.name} {size:,}: {run}")
                 if "error" not in run:

@@ -186,7 +186,7 @@ def told(lines: list[Line], at: float, event: str) -> dict[str, Any]:
     """What happened after the event.
 
     first_s, all_s: until the first and the last of the moved partitions is worked on by another member. pause_s: the longest
-    time in which a partition was worked on by nobody. repeated: records begun with more than once.
+    time in which a partition was worked on by nobody. repeated: records begun with again after it.
     """
     before = {line.partition: line.member for line in lines if line.at < at}
     moved: dict[int, float] = {}
@@ -204,10 +204,15 @@ def told(lines: list[Line], at: float, event: str) -> dict[str, Any]:
         return {
             "error": f"{len(expected - set(moved))} partitions were not worked on again within {AFTER_S:g} s"
         }
-    begun = [(line.partition, line.offset) for line in lines]
+    begun: set[tuple[int, int]] = set()
+    repeated = 0
+    for line in lines:
+        record = (line.partition, line.offset)
+        repeated += record in begun and line.at >= at  # those of the second member's arrival are not the event's
+        begun.add(record)
     return {
         "first_s": min(moved[p] for p in expected),
         "all_s": max(moved[p] for p in expected),
         "pause_s": pause_s,
-        "repeated": len(begun) - len(set(begun)),
+        "repeated": repeated,
     }

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 WAIT_S = 120
 CREATE_S = 30
 SEED = 7
+TEXT_BYTES = 4_000_000
+STRIDE = 7919
+"""Between the places of the text that values are cut from: far enough that those of one batch differ."""
 
 
 def create(servers: str, topic: str, partitions: int) -> None:
@@ -62,10 +65,10 @@ def fill(servers: str, shape: Shape) -> str:
     producer = Producer(
         {
             "bootstrap.servers": servers,
-            "linger.ms": 50,
+            "linger.ms": 1000,  # full batches, however many partitions there are
             "batch.size": 128_000,
-            "queue.buffering.max.messages": 100_000,
-            "queue.buffering.max.kbytes": 200_000,
+            "queue.buffering.max.messages": 1_000_000,
+            "queue.buffering.max.kbytes": 400_000,
             "compression.type": shape.codec,
             "partitioner": "murmur2_random",  # as Java's producers do
         }
@@ -77,11 +80,14 @@ def fill(servers: str, shape: Shape) -> str:
             refused.append(error)
 
     draw = random.Random(SEED)  # noqa: S311 - spreads keys, guards nothing
-    value = draw.randbytes(shape.value_bytes // 2).hex().encode()
+    text = draw.randbytes(TEXT_BYTES // 2).hex().encode()
+    starts = TEXT_BYTES - shape.value_bytes
     keys = [b"key-%012d" % number for number in range(shape.keys)]
     for number in range(shape.records):
         hot = shape.hot_share and draw.random() < shape.hot_share
         key = keys[0] if hot else keys[number % shape.keys]
+        start = number * STRIDE % starts
+        value = text[start : start + shape.value_bytes]
         while True:
             try:
                 producer.produce(shape.name, value, key, on_delivery=told)

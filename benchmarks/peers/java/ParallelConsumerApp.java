@@ -96,7 +96,7 @@ public class ParallelConsumerApp {
         long giveUpAt = System.currentTimeMillis() + 60_000, warmUntil = 0;
         while (true) {
             long now = System.currentTimeMillis(), seen = handled.sum();
-            if (seen > 0 && warmUntil == 0) warmUntil = now + 5000;  // a JIT needs longer than an interpreter
+            if (seen > 0 && warmUntil == 0) warmUntil = now + 10_000;  // a JIT needs longer than an interpreter
             if (warmUntil > 0 && (seen >= warm || now > warmUntil)) break;
             if (now > giveUpAt) answer("{\"error\": \"no record in 60 s\"}");
             Thread.sleep(5);

@@ -1,6 +1,6 @@
 """Faust (faust-streaming): an agent over the topic, values taken raw, each event acknowledged after its turn of the loop.
 
-`concurrency` above one would give up the order inside a partition, so it is raised only where records need no order.
+`concurrency` above one would give up the order inside a partition, and no cell that asks Faust does without.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaException
 from meter import Eyes, Tally, given_job, watch
@@ -30,7 +31,7 @@ def main() -> None:
     eyes = Eyes(job) if job.mode in ("latency", "journal") else None
     work_s = job.work_ms / 1000
     while True:
-        messages = consumer.consume(500, 0.2) if eyes is None else consumer.consume(100, 0.005)
+        messages = consumer.consume(500, 0.2) if eyes is None else at_once(consumer)
         if eyes is not None:
             for message in messages:
                 eyes.see(message.partition(), message.offset(), message.key(), message.timestamp()[1])
@@ -51,6 +52,12 @@ def main() -> None:
                 tally.count += 1
         if not work_s:
             tally.count += len(messages)
+
+
+def at_once(consumer: Consumer) -> list[Any]:
+    """What is there, without waiting for more: `consume` would wait for all that it is asked for."""
+    first = consumer.poll(0.2)
+    return [] if first is None else [first, *consumer.consume(99, 0)]
 
 
 if __name__ == "__main__":
