@@ -42,7 +42,7 @@ CONTENDERS = (
     Contender("headrace", "Headrace", "own", "headrace_app.py", "as asked; commits every second and what is finished only"),
     Contender("headrace-one-core", "Headrace, kept on one core", "own", "headrace_app.py", "as asked; the system may run all its threads on one core only", {"cores": 1}),
     Contender("faststream-confluent", "FastStream 0.7.8 (confluent)", "faststream", "faststream_app.py", "one record at a time, a commit for each", {"client": "confluent"}),
-    Contender("faststream-aiokafka", "FastStream 0.7.8 (aiokafka)", "faststream", "faststream_app.py", "one record at a time, a commit for each", {"client": "aiokafka"}),
+    Contender("faststream-aiokafka", "FastStream 0.7.8 (aiokafka)", "faststream", "faststream_app.py", "a consumer for each of eight partitions, each one record at a time with a commit for each", {"client": "aiokafka"}),
     Contender("arroyo", "Arroyo 2.48.0", "arroyo", "arroyo_app.py", "acknowledges in the order of the log; commits every second; threads where work waits, at most 1,000"),
     Contender("quix", "Quix Streams 3.28.1", "quix", "quix_app.py", "one record at a time; commits every 5 s"),
     Contender("faust", "Faust (faust-streaming 0.15.3)", "faust", "faust_app.py", "one record at a time; commits every 2.8 s"),

@@ -208,7 +208,9 @@ def told(lines: list[Line], at: float, event: str) -> dict[str, Any]:
     repeated = 0
     for line in lines:
         record = (line.partition, line.offset)
-        repeated += record in begun and line.at >= at  # those of the second member's arrival are not the event's
+        repeated += (
+            record in begun and line.at >= at
+        )  # those of the second member's arrival are not the event's
         begun.add(record)
     return {
         "first_s": min(moved[p] for p in expected),

@@ -1,7 +1,8 @@
 """FastStream, acknowledging each record after its handler: `AckPolicy.NACK_ON_ERROR`, on confluent-kafka or on aiokafka.
 
-Its default for Kafka is to acknowledge first, which is at most once; `max_workers` above one is offered with that only. So
-it handles one record at a time and commits each before the next.
+Its default for Kafka is to acknowledge first, which is at most once. On confluent-kafka `max_workers` above one is offered with
+that only, so one record is handled at a time and committed before the next. On aiokafka it is a consumer of the group for
+each worker: one for each partition, where rates are measured.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 
 from faststream import AckPolicy, FastStream
 from meter import Eyes, Tally, given_job, watch
+
+PARTITIONS = 8
 
 
 def main() -> None:  # noqa: C901 - one handler for each kind of cell
@@ -32,10 +35,14 @@ def main() -> None:  # noqa: C901 - one handler for each kind of cell
         "ack_policy": AckPolicy.NACK_ON_ERROR,
         **job.options.get("subscription", {}),
     }
+    if job.handler == "batch":
+        subscription |= {"batch": True, "max_records": 500}
+    elif job.mode == "rate" and job.options["client"] == "aiokafka":
+        subscription["max_workers"] = PARTITIONS
 
     if job.handler == "batch":
 
-        @broker.subscriber(job.topic, batch=True, **subscription)
+        @broker.subscriber(job.topic, **subscription)
         async def handle_many(body: list[bytes]) -> None:
             tally.count += len(body)
 
