@@ -38,7 +38,8 @@ class Finished:
     awaiting: their handler returned, but records it produced are not all acknowledged yet: one `Delivered` follows.
     busy_s, cpu_s: time the worker spent on the started ones, on the wall and on the processor.
     started: how many records that time was spent on.
-    waits_s: durations of those of the started ones that waited on an event loop, from start to end.
+    waits_s: durations of those of the started ones whose own are known, from start to end: those that waited on an event
+        loop, and those of short lists that were joined.
     """
 
     subscription: int

@@ -119,7 +119,7 @@ class ThreadExecutor:
             self._counted_at = now
             self._bury_dead()
         self._shrink()
-        self._grow()
+        self._grow(displace=True)
 
     def running(self) -> list[Running]:
         """Return the handlers that run now, oldest first. Any thread."""
@@ -170,10 +170,14 @@ class ThreadExecutor:
                 worker.thread.join(max(0.0, deadline - self._clock()))
         return [worker.name for worker in workers if worker.thread.is_alive()]
 
-    def _grow(self) -> None:
-        """Every outstanding list has, or needs, a thread of its own."""
+    def _grow(self, *, displace: bool = False) -> None:
+        """Every outstanding list has, or needs, a thread of its own.
+
+        displace: look for stale handlers where there may be no more threads. That is a walk over all lists, so not at every one
+        that is submitted: where `concurrency` is above `workers`, lists always wait.
+        """
         while len(self._outstanding) > self._staying + (self.stale_workers() if self._displaced else 0):
-            if self._staying >= self.workers_max and not self._displace():
+            if self._staying >= self.workers_max and not (displace and self._displace()):
                 return
             worker = ThreadWorker(
                 f"headrace-{self._name}-{self._started}", self._work, self._queue, self._outstanding

@@ -10,6 +10,8 @@ import queue
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from headrace._runtime.joining import joined
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
@@ -75,4 +77,4 @@ class ThreadInbox:
                 items.append(get())
         except queue.Empty:
             pass
-        return items
+        return joined(items) if len(items) > 1 else items
