@@ -61,6 +61,22 @@ def test_a_stale_handler_gives_its_slot_to_a_new_thread(start_threads: StartThre
     inbox.wait_for_all(live + stale + again)
 
 
+def test_a_list_is_submitted_without_a_look_at_the_others(start_threads: StartThreads, inbox: Inbox) -> None:
+    """Where `concurrency` is above `workers` lists always wait; a walk over them at each cost more than the hand-over."""
+    gate = Gate(0)
+    executor = start_threads(gate, workers=1)
+    executor.submit(first := distinct(1))
+    gate.wait()
+    looked_at: list[object] = []
+    (running,) = executor._outstanding
+    running.current = lambda: looked_at.append(running)  # type: ignore[method-assign]
+    executor.submit(second := distinct(3)[1:])
+    assert looked_at == []
+    del running.current
+    gate.open.set()
+    inbox.wait_for_all(first + second)
+
+
 def test_stale_handlers_are_replaced_up_to_a_limit(start_threads: StartThreads, inbox: Inbox) -> None:
     gate = Gate(0)
     executor = start_threads(gate, workers=1, stale_workers_max=2)
