@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from headrace._core.durations import Durations
 from headrace._core.events import Finished
 from headrace._runtime.inbox import AckAsked, ThreadInbox, Wake
 from headrace._runtime.joining import SHORT_RECORDS, joined
-from hypothesis import given
-from hypothesis import strategies as st
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +83,7 @@ def test_how_long_handlers_took_is_told_as_if_apart(given_items: list[Any]) -> N
 def test_neighbours_are_joined_and_nothing_overtakes(given_items: list[Any]) -> None:
     found = joined(given_items)
     assert [item for item in found if not isinstance(item, Finished)] == [Wake()] * given_items.count(Wake())
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in pairwise(found):
         neighbours = isinstance(before, Finished) and isinstance(after, Finished)
         if neighbours and before.subscription == after.subscription:
             assert max(before.started, after.started) > SHORT_RECORDS
