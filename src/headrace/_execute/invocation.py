@@ -151,7 +151,7 @@ class BatchPlan:
     def sift(self, records: list[Record[Any, Any]], tally: Tally) -> list[Sifted]:
         """Decode and filter claimed records, and group them by tenure: a batch is of one partition. Stale ones are returned."""
         if records and records[0]._tenure.open and len({*map(_tenure_of, records)}) == 1:
-            only = Sifted(records)  # As good as always: a claim list of batches is of one tenure.
+            only = Sifted(records)  # Nearly always: a claim list of batches is of one tenure.
             self._admit_all(only)
             return [only]
         groups: dict[int, Sifted] = {}

@@ -1,8 +1,8 @@
 """Starts pumps, follows them, and takes lists from those whose handler suspended.
 
 The loop in `_run_records` is the hot path of every `async def` handler. A pump is *bursting* while it claims; the
-first time a handler suspends, `_look_behind`, which is scheduled right behind every burst's step, takes the list away
-from it. So whoever finds a bursting pump from outside that pump's own step has found a suspended handler.
+first time a handler suspends, `_look_behind` takes the list away from it: the next pump that begins calls it, and behind
+the last of a turn of the loop `_look`. So whoever finds a bursting pump from outside that pump's own step has found a suspended handler.
 
 Threads: the loop's, but for methods that say otherwise. `lock` guards the lists and what of them was reported.
 """
@@ -409,7 +409,7 @@ class Pumping:
     def _account(self, pump: Pump) -> None:
         """Add the time of its synchronous step, and see that outcomes leave at the end of this loop iteration.
 
-        Not the processor's time: nothing is decided by it here, and to ask for it twice took a quarter of a waiting record's cost.
+        Not the processor's time: nothing is decided by it here, and to ask for it twice took a microsecond of each waiting record.
         """
         self._outbox.tally.busy_s += self._clock() - pump.since
         self._outbox.flush_soon()
