@@ -27,8 +27,8 @@ _CONSUMER_DEFAULTS: dict[str, Any] = {
     "enable.auto.offset.store": False,
     # librdkafka's 1000 stalls a fast consumer four fifths of the time: it refills its queue only once a second.
     "fetch.queue.backoff.ms": 10,
-    # Kafka's 500 ms let a request that waits for idle partitions hold back one that was paused and goes on: a topic whose
-    # records nearly all have one key then came at a seventh of its rate. A tenth of a second costs eight requests a second more.
+    # Kafka's 500 ms let a request that waits for idle partitions hold back one that was paused and goes on: a topic
+    # of one key then came at a seventh of its rate. A tenth of a second costs eight requests a second more.
     "fetch.wait.max.ms": 100,
     # Bounds memory; more gains nothing once the backoff is short.
     "queued.min.messages": 10_000,
