@@ -47,7 +47,7 @@ class Settlement:
         """Outcomes of dispatched records."""
         board = self._board
         workload = board.workloads[event.subscription]
-        workload.learn(event.started, event.busy_s, event.cpu_s)
+        workload.learn(event.started, event.busy_s, event.cpu_s, event.waits_s)
         workload.durations.add(event.started, event.busy_s, event.waits_s)
         board.counters.filtered += event.filtered
         touched: dict[Tenure, None] = {}
@@ -166,13 +166,17 @@ class Settlement:
 
     def _by_tenure(
         self, records: Sequence[Record[Any, Any]]
-    ) -> list[tuple[Tenure, Sequence[Record[Any, Any]]]]:
+    ) -> Sequence[tuple[Tenure, Sequence[Record[Any, Any]]]]:
+        """The records of each tenure, in their order: what is done for a tenure is then done once."""
         if not records:
             return []
-        # Chunks are of one tenure; only an executor that merges results mixes them.
+        # Chunks are mostly of one tenure; what many threads or a loop answered together is of all of them in turn.
         if len({*map(_tenure_of, records)}) == 1:
             return [(cast("Tenure", records[0]._tenure), records)]
-        return [(cast("Tenure", tenure), list(run)) for tenure, run in groupby(records, key=_tenure_of)]
+        gathered: dict[Tenure, list[Record[Any, Any]]] = {}
+        for tenure, run in groupby(records, key=_tenure_of):
+            gathered.setdefault(cast("Tenure", tenure), []).extend(run)
+        return list(gathered.items())
 
     def _take_from_executor(self, tenure: Tenure, count: int) -> None:
         workload = self._board.workloads[tenure.subscription]
