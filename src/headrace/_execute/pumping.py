@@ -56,6 +56,7 @@ class Pumping:
         self._concurrency = settings.concurrency
         self._batches = BatchPlan(settings) if settings.batch is not None else None
         self._invoke = handler if settings.batch is not None else bind_async(settings, handler)
+        self._run = self._run_records if self._batches is None else partial(self._run_batch, self._batches)
         self._lane_of = lane_function(settings.order_by)
         self._loop = loop
         self._clock = clock
@@ -81,6 +82,7 @@ class Pumping:
         # Whether `_look` is in the loop's queue already.
         self._looking = False
         self._eager = 1
+        self._prefix = f"headrace-{settings.name}-"
         self._numbered = 0
         self._ended: threading.Event | None = None
 
@@ -140,26 +142,13 @@ class Pumping:
             self._numbered += 1
             self._active += 1
             self._starting += 1
-            pump = Pump(f"headrace-{self._settings.name}-{self._numbered}", self._resource.value)
+            pump = Pump(f"{self._prefix}{self._numbered}", self._resource.value)
             context = self._pristine.copy()
             context.run(enter_scope, pump.scope)
             # Not loop.create_task: an eager task factory would run the pump inside whoever starts it.
-            pump.task = asyncio.Task(self._run(pump), loop=self._loop, context=context)
+            pump.task = asyncio.Task(self._run(pump), loop=self._loop, name=pump.name, context=context)
             # Cancelled before its first step, as by code that cancels all tasks, it would run nothing of `_run`.
             pump.task.add_done_callback(self._unstarted)
-
-    async def _run(self, pump: Pump) -> None:
-        try:
-            if self._begin(pump):
-                if self._batches is None:
-                    await self._run_records(pump, pump.chunk)
-                else:
-                    await self._run_batch(pump, pump.chunk, self._batches)
-        except GeneratorExit:
-            raise  # The loop is gone, and everything with it.
-        except BaseException as error:
-            self._give_up(pump, error)
-        self._end(pump)
 
     def _unstarted(self, _task: asyncio.Task[None]) -> None:
         """A pump's task ended without its first step."""
@@ -169,8 +158,8 @@ class Pumping:
         if self._ended is not None:
             self._see_to_the_end()
 
-    def _begin(self, pump: Pump) -> bool:
-        """Take the first list with something to claim."""
+    def _begin(self, pump: Pump) -> TaskChunk:
+        """Take the first list with something to claim; an empty one if there is none."""
         pump.task.remove_done_callback(self._unstarted)
         self._starting -= 1
         self._look_behind()
@@ -178,7 +167,7 @@ class Pumping:
         while waiting and not waiting[0].unclaimed():
             self.chunks.pop(waiting.popleft(), None)
         if not waiting:
-            return False
+            return TaskChunk([], Order.FREE)
         chunk = waiting.popleft()
         with self.lock:
             pump.chunk = chunk
@@ -189,32 +178,38 @@ class Pumping:
             self._looking = True
             self._loop.call_soon(self._look)
         pump.since = self._clock()
-        return True
+        return chunk
 
-    async def _run_records(self, pump: Pump, chunk: TaskChunk) -> None:
-        invoke, lane_of, scope, blocked = self._invoke, self._lane_of, pump.scope, chunk.blocked
-        cancelling, context_now, base = pump.task.cancelling, copy_context, copy_context()
-        for record in chunk.claims:
-            if not record._tenure.open or (blocked and lane_of(record) in blocked):
-                self._turn_back(pump, record)
-                continue
-            try:
-                if await invoke(record) is FILTERED:
-                    pump.filtered += 1
-            except BaseException as error:
-                if isinstance(error, GeneratorExit) and self._loop.is_closed():
-                    raise
-                self._fail(pump, record, error)
-                return
-            if pump.suspended or scope.produced is not None:
-                self._succeed(pump, record)
-                return
-            try:
-                if context_now() == base and not cancelling():
+    async def _run_records(self, pump: Pump) -> None:
+        """Claim and handle one record after the other, until one suspends or leaves something behind it."""
+        try:
+            chunk = self._begin(pump)
+            invoke, lane_of, scope, blocked = self._invoke, self._lane_of, pump.scope, chunk.blocked
+            cancelling, context_now, base = pump.task.cancelling, copy_context, copy_context()
+            for record in chunk.claims:
+                if not record._tenure.open or (blocked and lane_of(record) in blocked):
+                    self._turn_back(pump, record)
                     continue
-            except Exception:  # noqa: S110 - nothing to log
-                pass  # Two values of the user's that refuse to be compared: not the same, then.
-            return
+                try:
+                    if await invoke(record) is FILTERED:
+                        pump.filtered += 1
+                except BaseException as error:
+                    self._fail(pump, record, error)
+                    break
+                if pump.suspended or scope.produced is not None:
+                    self._succeed(pump, record)
+                    break
+                try:
+                    if context_now() == base and not cancelling():
+                        continue
+                except Exception:  # noqa: S110 - nothing to log
+                    pass  # Two values of the user's that refuse to be compared: not the same, then.
+                break
+        except GeneratorExit:
+            raise  # The loop is gone, and everything with it.
+        except BaseException as error:
+            self._give_up(pump, error)
+        self._end(pump)
 
     def _look(self) -> None:
         self._looking = False
@@ -296,6 +291,8 @@ class Pumping:
             pump.start += 1
 
     def _fail(self, pump: Pump, record: Record[Any, Any], error: BaseException) -> None:
+        if isinstance(error, GeneratorExit) and self._loop.is_closed():
+            raise error
         if pump.scope.produced is not None:
             pump.scope.take().close(None)
         error = pump.meaning(error, self._settings.timeout_s)
@@ -321,7 +318,17 @@ class Pumping:
         with self.lock:
             self._outbox.tally.returned += chunk.withdraw()
 
-    async def _run_batch(self, pump: Pump, chunk: TaskChunk, plan: BatchPlan) -> None:
+    async def _run_batch(self, plan: BatchPlan, pump: Pump) -> None:
+        """The same with a whole list at once."""
+        try:
+            await self._handle_batch(plan, pump, self._begin(pump))
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._give_up(pump, error)
+        self._end(pump)
+
+    async def _handle_batch(self, plan: BatchPlan, pump: Pump, chunk: TaskChunk) -> None:
         groups = plan.sift(list(chunk.claims), self._outbox.tally)
         for other in groups[1:]:  # One pump, one call: a list of several partitions comes again.
             self._outbox.tally.returned += other.records
@@ -352,12 +359,17 @@ class Pumping:
         self._active -= 1
         if pump.suspended:
             self.suspended.pop(pump, None)
-            self.with_rest.pop(pump, None)
-            records = 1 if self._batches is None else len(pump.chunk.records)
-            self._outbox.tally.waits_s += [(self._clock() - pump.since) / records] * records
+            waited_s = self._clock() - pump.since
+            if self._batches is None:
+                self._outbox.tally.waits_s.append(waited_s)
+            else:
+                records = len(pump.chunk.records)
+                self._outbox.tally.waits_s += [waited_s / records] * records
             if pump.timer is not None:
                 pump.timer.cancel()
-            self._hand_on(pump.rest)
+            if pump.rest is not None:
+                self.with_rest.pop(pump, None)
+                self._hand_on(pump.rest)
             self._outbox.flush_soon()
         elif self.bursting is pump:
             with self.lock:
@@ -370,9 +382,7 @@ class Pumping:
         if self._ended is not None:
             self._see_to_the_end()
 
-    def _hand_on(self, chunk: TaskChunk | None) -> None:
-        if chunk is None:
-            return
+    def _hand_on(self, chunk: TaskChunk) -> None:
         if chunk.unclaimed():
             self._waiting.appendleft(chunk)
         else:
