@@ -53,7 +53,7 @@ class Durations:
     def add(self, started: int, busy_s: float, waits_s: Sequence[float]) -> None:
         """Take in `started` handlers: those that waited by themselves, the others with their mean.
 
-        Handlers slower than a few milliseconds come one to a chunk, so that their mean is what each took.
+        Executors tell the durations of all but the quickest one by one: a mean over microseconds hides little.
         """
         for wait_s in waits_s:
             self._counts[bisect_left(BOUNDS_S, wait_s)] += 1

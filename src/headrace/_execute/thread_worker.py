@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from headrace.subscriptions import SubscriptionSettings
 
 
+TIMED_RECORDS_MAX = 64
+"""Handlers in lists of no more are timed one by one: they take 30 us and more, of which a clock's tick is nothing."""
+
+
 class _Mark:
     """What became of a record, where it is neither a success nor an exception."""
 
@@ -70,6 +74,7 @@ class ThreadChunk(ClaimList):
         "filtered",
         "filtered_reported",
         "lock",
+        "moments",
         "odd",
         "relieved",
         "reported",
@@ -90,8 +95,9 @@ class ThreadChunk(ClaimList):
         self.reported = 0
         self.filtered = 0
         self.filtered_reported = 0
-        # The worker's alone: lanes of which nothing more is started.
+        # The worker's alone: lanes of which nothing more is started, and when each handler ended.
         self.blocked: set[Hashable] = set()
+        self.moments: list[float] | None = [] if len(records) <= TIMED_RECORDS_MAX else None
         # The owner's alone: how far it had come at the last pulse that saw it move, and whether it was relieved since.
         self.seen_claimed = -1
         self.seen_at = 0.0
@@ -115,6 +121,16 @@ class ThreadChunk(ClaimList):
         """Note what became of the current record, where it is no success. Worker only."""
         with self.lock:
             self.odd[self.claimed() - 1] = outcome
+
+    def note_end(self) -> None:
+        """A handler ended just now. Worker only."""
+        if self.moments is not None:
+            self.moments.append(perf_counter())
+
+    def waits_s(self, began: float) -> list[float]:
+        """How long each handler took, of a list that the worker began then; empty where that was not noted."""
+        moments = self.moments or []
+        return [end - start for start, end in zip((began, *moments), moments, strict=False)]
 
     def relieve(self, tally: Tally) -> None:
         """Report what is finished and give back what is not claimed: the current record is slow. Owner only."""
@@ -235,6 +251,7 @@ class ThreadWorker:
             end = chunk.claimed()
             if not self.runs_batches:
                 tally.started = end - sum(outcome is _RETURNED for outcome in chunk.odd.values())
+                tally.waits_s = chunk.waits_s(wall)
             chunk.report(end, tally)
             chunk.worker = None
         self._outstanding.pop(chunk, None)
@@ -254,7 +271,7 @@ class ThreadWorker:
 
     def _run_records(self, chunk: ThreadChunk) -> bool:
         invoke, lane_of, scope, blocked = self._work.invoke, self._work.lane_of, self._scope, chunk.blocked
-        context_now, base = copy_context, copy_context()
+        context_now, base, moments = copy_context, copy_context(), chunk.moments
         for record in chunk.claims:
             if not record._tenure.open or (blocked and lane_of(record) in blocked):
                 chunk.mark(_RETURNED)
@@ -264,7 +281,10 @@ class ThreadWorker:
                     chunk.filtered += 1
             except BaseException as error:
                 self._fail(chunk, record, error)
+                chunk.note_end()
                 return False
+            if moments is not None:
+                moments.append(perf_counter())
             if scope.produced is not None:
                 self._await_produced(chunk, record)
             try:

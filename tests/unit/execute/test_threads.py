@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -35,6 +36,45 @@ def test_every_record_runs_once_and_a_list_is_reported_as_a_whole(
     assert len(inbox.events) == 1
     assert inbox.finished[0].succeeded is records
     assert (inbox.started, inbox.finished[0].busy_s > 0) == (500, True)
+
+
+def test_handlers_of_a_short_list_are_timed_one_by_one(start_threads: StartThreads, inbox: Inbox) -> None:
+    """Behind a backlog some slow handlers share a list: a mean of them would hide the slowest."""
+
+    def handler(record: Record[Any, Any]) -> None:
+        time.sleep((0.0, 0.01, 0.0, 0.003)[record.offset])
+        if record.offset == 1:
+            raise ValueError(record.offset)
+
+    records = distinct(4)
+    start_threads(handler, workers=1).submit(records)
+    inbox.wait_for_all(records)
+    (outcome,) = inbox.finished
+    assert outcome.started == len(outcome.waits_s) == 4
+    assert outcome.waits_s[1] >= 0.01
+    assert outcome.waits_s[3] >= 0.003
+    assert sum(outcome.waits_s) <= outcome.busy_s, "no part of the time is told twice"
+
+
+def test_those_of_a_long_list_are_told_by_their_mean(start_threads: StartThreads, inbox: Inbox) -> None:
+    records = distinct(65)
+    start_threads(lambda record: None, workers=1).submit(records)
+    inbox.wait_for_all(records)
+    assert (inbox.started, inbox.finished[0].waits_s) == (65, [])
+
+
+def test_what_was_given_back_took_no_time(start_threads: StartThreads, inbox: Inbox) -> None:
+    """Behind a failed record of its lane, and of a tenure that ended."""
+    tenure = FakeTenure()
+
+    def handler(record: Record[Any, Any]) -> None:
+        if record.raw_key == b"a":
+            raise ValueError
+
+    records = make_records([b"a", b"a", b"b"], tenure)
+    start_threads(handler, workers=1).submit(records)
+    inbox.wait_for_all(records)
+    assert (inbox.started, len(inbox.finished[0].waits_s)) == (2, 2)
 
 
 def test_threads_are_started_only_as_needed(start_threads: StartThreads, inbox: Inbox) -> None:
