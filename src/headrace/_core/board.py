@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headrace._core.effects import HoldingsChanged, Pause, Resume, Tell
-from headrace._core.flow import may_resume, reason_to_pause
+from headrace._core.flow import brims, may_resume, reason_to_pause
 from headrace._core.notices import IntakePaused
 from headrace._core.retry import ParkingLot
 from headrace._core.states import Phase
@@ -75,6 +75,7 @@ class Board:
 
     __slots__ = (
         "acknowledge",
+        "brimming",
         "budgets",
         "bytes_held",
         "closed",
@@ -129,6 +130,8 @@ class Board:
         self.stopping = False
         # Whether nothing is to be taken in or started until the user says so; holds for partitions that come, too.
         self.quiet = False
+        # Partitions near their queue budget: with quick handlers they need time, not a pause.
+        self.brimming: dict[Tenure, None] = {}
         # Partitions paused for the bytes of all of them together.
         self.squeezed: dict[Tenure, None] = {}
         # (topic, partition, epoch) of tenures that this step opened and closed, and why it closed them.
@@ -171,6 +174,7 @@ class Board:
 
     def regulate(self, tenure: Tenure) -> None:
         """Pause or resume a partition after its numbers changed."""
+        self.brimming.pop(tenure, None)
         if tenure.phase is not Phase.ACTIVE:
             return
         budgets, held, partitions = self.budgets, self.bytes_held, len(self.tenures)
@@ -178,6 +182,8 @@ class Board:
         if was is not None and not may_resume(was, tenure, budgets, held, partitions):
             return
         reason = reason_to_pause(tenure, budgets, held, partitions)
+        if reason is None and brims(tenure, budgets):
+            self.brimming[tenure] = None
         if reason is was:
             return
         tenure.paused_for = reason

@@ -332,6 +332,7 @@ class Custody:
         board.counters.dropped += tenure.ledger.pending
         board.parking.forget(tenure)
         board.squeezed.pop(tenure, None)
+        board.brimming.pop(tenure, None)
         board.closed.append((*tenure.key, tenure.epoch))
         board.closed_for = CLOSED_FOR[trigger]
         tenure.lanes.clear()

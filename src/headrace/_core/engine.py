@@ -66,8 +66,6 @@ class Engine:
     def step(self, event: events.Event, now: float) -> list[Effect]:
         """Take in one event; return what to do, in order."""
         board = self._board
-        for workload in board.workloads:
-            workload.pass_time(now)
         self._take_in(event, now)
         if board.parking:
             self._settlement.due(now)
@@ -91,7 +89,13 @@ class Engine:
 
     def hungry(self) -> bool:
         """Whether records should be fetched at once; otherwise a poll now and then is enough."""
-        return any(workload.hungry() for workload in self._board.workloads)
+        board = self._board
+        for tenure in board.brimming:
+            # A pause would throw away what is fetched ahead, and cost a wait for the broker when it is over.
+            workload = board.workloads[tenure.subscription]
+            if not tenure.paused and workload.drains_soon(tenure.runnable):
+                return False
+        return any(workload.hungry() for workload in board.workloads)
 
     def in_flight(self) -> int:
         """Records of ours that executors hold. A stale one hurries nobody: only its own key waits for it."""
@@ -239,6 +243,7 @@ class Engine:
         for workload in self._board.workloads:
             if not workload.turns:
                 continue
+            workload.count_backlog()
             while (records := workload.next_chunk(now)) is not None:
                 effects.append(Dispatch(workload.index, records))
 

@@ -30,6 +30,11 @@ def reason_to_pause(tenure: Tenure, budgets: Budgets, bytes_total: int, partitio
     return None
 
 
+def brims(tenure: Tenure, budgets: Budgets) -> bool:
+    """Whether the next records may bring this partition to its queue budget."""
+    return tenure.runnable * 4 >= budgets.queued_records_max * 3
+
+
 def may_resume(reason: Reason, tenure: Tenure, budgets: Budgets, bytes_total: int, partitions: int) -> bool:
     """Whether a partition that reached this budget is far enough below it.
 

@@ -12,12 +12,15 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 from headrace._core.durations import Durations
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from headrace._core.tenure import Tenure
     from headrace.records import Record
     from headrace.subscriptions import SubscriptionSettings
@@ -28,11 +31,21 @@ CHUNK_RECORDS_MAX = 500
 """Beyond this the hand-over is a few per cent of even a no-op handler, and a larger chunk only adds latency."""
 CHUNK_TARGET_S = 0.002
 """How long a chunk may take: a hand-over is then at most 3% of it, and a record waits no longer for its chunk."""
+BACKLOG_TARGET_S = 0.05
+"""Behind a backlog a chunk for a thread may take longer, up to this: 200 threads with handlers of 1 ms do half as much
+again, since they meet less often. A record that turns out slow gives back what waits behind it."""
+BACKLOG_TURNS_MAX = 64
+"""Of so many partitions the ready records are counted for that: it is done at every step, and more would tell no more."""
+PROCESS_CHUNK_TARGET_S = 0.01
+"""`CHUNK_TARGET_S` for worker processes, whose hand-over costs more."""
 FOLLOW_BELOW_S = 0.001
 """Handlers quicker than this get the next records of a key along with its first: a hand-over costs a tenth of it. For
 slower ones that would only hold places which other keys could use."""
-PROCESS_CHUNK_TARGET_S = 0.01
-"""The same for worker processes, whose hand-over costs more."""
+RESERVE_SHARE = 0.5
+"""Lists that wait in the executor, of its threads: what they end while the owner answers, with handlers of 10 ms. Any
+free thread takes the next, so that none waits behind a slow one."""
+DRAINS_SOON_S = 0.02
+"""Work for so long is done before a pause would be over: to stop asking for records costs less than to pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +60,7 @@ class Workload:
     """The work of one subscription: its tenures with ready records, and what its executor holds."""
 
     __slots__ = (
-        "_busy_s",
-        "_ended",
-        "_now",
+        "_backlog",
         "capacity",
         "concurrency",
         "cost_s",
@@ -78,33 +89,23 @@ class Workload:
         # A guess between "one at a time" and "hundreds": eight records until the first chunk has told.
         self.cost_s = CHUNK_TARGET_S / 8
         self.cpu_share = 1.0
-        # How long a record keeps one of the `concurrency` places, its handler's waiting included: places times time,
-        # over records that ended (Little's law).
+        # How long a handler takes from start to end, its waiting on an event loop included.
         self.service_s = FOLLOW_BELOW_S
         self.durations = Durations()
-        self._busy_s = 0.0
-        self._ended = 0
-        self._now = 0.0
-
-    def pass_time(self, now: float) -> None:
-        """Call it once per step, before the step changes anything."""
-        if self.dispatched:
-            self._busy_s += min(self.dispatched, self.concurrency) * (now - self._now)
-        self._now = now
+        # Ready records, counted once a step.
+        self._backlog = 0
 
     def share(self, connections: int) -> None:
         """So many connections share this subscription's places: an equal part each, one at least."""
         self.concurrency = max(1, self.settings.concurrency // connections)
         self.workers = max(1, self.capacity.workers // connections)
 
-    def learn(self, started: int, busy_s: float, cpu_s: float) -> None:
-        """Take in how long `started` records took: a moving average that forgets quickly."""
+    def learn(self, started: int, busy_s: float, cpu_s: float, waits_s: Sequence[float] = ()) -> None:
+        """Take in how long `started` records took, as `Finished` tells it: moving averages that forget quickly."""
         if started <= 0:
             return
-        self._ended += started
-        if self._busy_s > 0:
-            self.service_s += 0.3 * (self._busy_s / self._ended - self.service_s)
-            self._busy_s, self._ended = 0.0, 0
+        took_s = sum(waits_s) + (busy_s if started > len(waits_s) else 0.0)
+        self.service_s += 0.5 * (took_s / started - self.service_s)
         self.cost_s += 0.5 * (busy_s / started - self.cost_s)
         if busy_s > 0:
             self.cpu_share += 0.5 * (min(cpu_s / busy_s, 1.0) - self.cpu_share)
@@ -116,7 +117,15 @@ class Workload:
         target_s = PROCESS_CHUNK_TARGET_S if self.capacity.kind == "processes" else CHUNK_TARGET_S
         if self.cost_s * CHUNK_RECORDS_MAX <= target_s:
             return CHUNK_RECORDS_MAX
-        return max(1, int(target_s / self.cost_s))
+        chunk = max(1, int(target_s / self.cost_s))
+        if self.capacity.kind != "threads":
+            return chunk
+        # A chunk may take half as long as what is ready takes all threads: no record waits much longer for it.
+        return max(chunk, min(int(BACKLOG_TARGET_S / self.cost_s), self._backlog // (2 * self.workers)))
+
+    def count_backlog(self) -> None:
+        """Call it once per step, before chunks are asked for: behind many ready records they may be longer."""
+        self._backlog = sum(len(tenure.lanes.ready) for tenure in islice(self.turns, BACKLOG_TURNS_MAX))
 
     def dispatched_max(self) -> int:
         """How many records the executor may hold, running and queued."""
@@ -131,10 +140,12 @@ class Workload:
             case "processes":
                 return workers * 2 * chunk
             case "threads":
+                # Some more than threads: one that ends finds its next list, instead of waiting for the owner to bring it.
+                reserve = math.ceil(workers * RESERVE_SHARE)
                 if chunk == 1:
-                    return concurrency
+                    return max(concurrency, workers + reserve)
                 # A handler that holds the GIL gains nothing from many chunks at once; one that waits does.
-                parallel = min(max(2, math.ceil(2 / max(self.cpu_share, 0.01))), workers)
+                parallel = min(max(2, math.ceil(2 / max(self.cpu_share, 0.001))), workers + reserve)
                 return max(min(concurrency, workers * chunk), parallel * chunk)
 
     def enqueue(self, tenure: Tenure, now: float) -> None:
@@ -195,13 +206,24 @@ class Workload:
 
     def hungry(self) -> bool:
         """Whether more records should be fetched now: fewer are ready than the executor may soon want."""
-        enough = max(2 * self.chunk_records(), self.concurrency)
+        chunk = self.chunk_records()
+        enough = max(2 * chunk, self.concurrency)
+        if (
+            self.capacity.kind == "threads"
+            and chunk < CHUNK_RECORDS_MAX
+            and self.cost_s * 2 < BACKLOG_TARGET_S
+        ):
+            enough = max(enough, 4 * self.workers * chunk)  # So that chunks may grow.
         ready = 0
         for tenure in self.turns:
             ready += len(tenure.lanes.ready)
             if ready >= enough:
                 return False
         return True
+
+    def drains_soon(self, records: int) -> bool:
+        """Whether so many records of one lane would be worked off in no time."""
+        return self.service_s < FOLLOW_BELOW_S and records * self.cost_s <= DRAINS_SOON_S
 
     def _waits_for_company(self, tenure: Tenure, chunk: int, now: float) -> bool:
         batch = self.settings.batch
