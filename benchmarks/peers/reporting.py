@@ -23,6 +23,13 @@ PAGE = ROOT / "docs" / "benchmarks.md"
 PICTURES = ROOT / "docs" / "pictures"
 DRAWN = ("def-0", "await-10", "block-10")
 NOT_YET = {"trouble": "not measured yet"}
+IDENTITY = {
+    "cells": ("cell", "contender"),
+    "growth": ("name",),
+    "handover": ("contender", "event"),
+    "profile": ("cell",),
+}
+"""By what an entry of a part is known: a later one with the same takes its place."""
 TITLES = {contender.name: contender.title for contender in CONTENDERS}
 
 
@@ -32,13 +39,12 @@ def load() -> dict[str, Any]:
 
 
 def store(part: str, machine: dict[str, str], entries: Sequence[dict[str, Any]]) -> None:
-    """Put a part ("cells", "growth", "handover", "profile") into the file; of cells, only what was measured is replaced."""
+    """Put a part ("cells", "growth", "handover", "profile") into the file; only what was measured is replaced."""
     known = load()
-    kept: list[dict[str, Any]] = []
-    if part == "cells":
-        measured = {(entry["cell"], entry["contender"]) for entry in entries}
-        kept = [e for e in known.get(part, []) if (e["cell"], e["contender"]) not in measured]
-    known[part] = [*kept, *entries]
+    by_name = {
+        tuple(entry[name] for name in IDENTITY[part]): entry for entry in (*known.get(part, []), *entries)
+    }
+    known[part] = list(by_name.values())
     known.setdefault("machine", {})[part] = machine
     RESULTS.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 

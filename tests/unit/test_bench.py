@@ -18,6 +18,8 @@ from benchmarks.peers.quick import CELLS as QUICK_CELLS
 from benchmarks.peers.quick import STORED
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from benchmarks.peers.contenders import Contender
     from benchmarks.peers.measuring import Bench
 
@@ -223,6 +225,21 @@ def test_a_page_without_markers_is_refused() -> None:
         reporting.between("no markers here", "cells", "x")
     page = "a\n<!-- cells: begin -->\nold\n<!-- cells: end -->\nb"
     assert reporting.between(page, "cells", "new").split("\n")[2] == "new"
+
+
+def test_what_was_not_measured_again_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found in use: one sweep that was measured again took the others' place."""
+    monkeypatch.setattr(reporting, "RESULTS", tmp_path / "results.json")
+    reporting.store("growth", {}, [{"name": "keys", "exponent": 1}, {"name": "partitions", "exponent": 2}])
+    reporting.store("growth", {}, [{"name": "keys", "exponent": 3}])
+    reporting.store("handover", {}, [{"contender": "raw", "event": event} for event in ("stop", "kill")])
+    reporting.store("handover", {}, [{"contender": "raw", "event": "kill", "runs": 3}])
+    known = reporting.load()
+    assert [(each["name"], each["exponent"]) for each in known["growth"]] == [("keys", 3), ("partitions", 2)]
+    assert known["handover"] == [
+        {"contender": "raw", "event": "stop"},
+        {"contender": "raw", "event": "kill", "runs": 3},
+    ]
 
 
 def test_the_page_shows_the_stored_results() -> None:
