@@ -319,7 +319,7 @@ _OF_DURATIONS: tuple[Definition[SubscriptionSnapshot], ...] = (
 )  # fmt: skip
 
 _OF_BUCKETS: tuple[Definition[tuple[SubscriptionSnapshot, float]], ...] = (
-    BUCKET.define("handler_seconds_bucket", "handlers", "handlers that took no longer than `le` seconds. Those that are quicker than some milliseconds and do not wait count with the mean of their chunk", _within, "histogram"),
+    BUCKET.define("handler_seconds_bucket", "handlers", "handlers that took no longer than `le` seconds. The quickest (more than 64 to a chunk; in worker processes under 10 ms) count with the mean of their chunk", _within, "histogram"),
 )  # fmt: skip
 
 _OF_FAILURES: tuple[Definition[FailureSnapshot], ...] = (
