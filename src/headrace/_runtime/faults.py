@@ -31,8 +31,6 @@ GONE = frozenset({"_AUTO_OFFSET_RESET", "OFFSET_OUT_OF_RANGE"})
 """What names the offset that the client asked for: never one before our position, which is that of the next record."""
 LOST_BEFORE_S = 1.0
 """How long before a fence a loss must lie to be what led to it: another member's fence comes with the loss that it makes."""
-JOINS_WITHIN_S = 60.0
-"""How long after a revoke the round that it was for may go on, with a broker that restarts in it."""
 WAKES_S = 5.0
 """How long after a sleep a fence may come from it: what was under way is answered as soon as the client turns again."""
 
@@ -48,7 +46,6 @@ class Faults:
         "_rebuild",
         "_retry_at",
         "_returned",
-        "_revoked_at",
         "_settings_of",
         "_tell",
         "_was_silent",
@@ -76,8 +73,6 @@ class Faults:
         self._woke_at: float | None = None
         # Since when we are without what the group took from us, until it gives us something.
         self._lost_at: float | None = None
-        # When we gave partitions up for a round of the group that gave us no answer yet.
-        self._revoked_at: float | None = None
         self._returned: set[str] = set()
 
     def take_all(self, faults: Sequence[Fault], silent_s: float, client: Client) -> FatalError | None:
@@ -107,8 +102,7 @@ class Faults:
 
         A classic static member that polled too late, or that the group had given up, joins anew under its own instance id,
         and that fences what its former self had under way, as a join that nobody answered while a coordinator moved, or a
-        commit; librdkafka calls it fatal. So does one whose join in a round of the group was lost with its connection: it joins again
-        without the id that it was given. Without a silence, a loss or such a round before it, it is another member, and stays the end.
+        commit; librdkafka calls it fatal. Without a silence or a loss before it, it is another member, and stays the end.
         """
         # Told more than once: by the client, and by the answer to each commit. All are excused until a new client joins.
         if not isinstance(error, Fenced) or error.code not in OWN_FENCES:
@@ -123,10 +117,6 @@ class Faults:
             and self._clock() - self._woke_at < WAKES_S
         ):
             why = "slept for longer than the session"
-        elif self._revoked_at is not None and (
-            LOST_BEFORE_S <= self._clock() - self._revoked_at < JOINS_WITHIN_S
-        ):
-            why = "had no answer to our join in a rebalance"
         else:
             return error
         self._rebuild = f"{error.code}: we {why}, joined anew and fenced our former self"
@@ -136,15 +126,9 @@ class Faults:
         """The group took everything without asking: we join anew."""
         self._lost_at = self._clock() if self._lost_at is None else self._lost_at
 
-    def revoked(self) -> None:
-        """We gave partitions up, and join the round that hands them out."""
-        self._revoked_at = self._clock()
-
-    def assigned(self, partitions: Sequence[TopicPartition]) -> None:
-        """A round ended. If the group gave us partitions we are in it, and a fence from now on is another member's."""
-        self._revoked_at = None
-        if partitions:
-            self._lost_at = None
+    def assigned(self) -> None:
+        """The group gave us partitions: we are in it, and a fence from now on is another member's."""
+        self._lost_at = None
 
     def _error_of(self, fault: Fault) -> FatalError | None:
         match fault.kind:
@@ -166,8 +150,7 @@ class Faults:
 
     def forget(self) -> None:
         """A new client joins: what the one before was told is over."""
-        self._was_silent, self._rebuild = False, None
-        self._woke_at = self._lost_at = self._revoked_at = None
+        self._was_silent, self._woke_at, self._lost_at, self._rebuild = False, None, None, None
         self._returned.clear()
 
     def pop_rebuild(self) -> str | None:

@@ -320,7 +320,8 @@ class Owner:
         if self.stop_asked.is_set() or self.state not in JOINED:
             return
         self.signs.assigned()
-        self._faults.assigned(partitions)
+        if partitions:
+            self._faults.assigned()
         self._beginnings.add(partitions)
         self._begin()
         self._parts.on_rebalance("assigned", partitions)
@@ -332,7 +333,6 @@ class Owner:
             self.on_lost(partitions)
             return
         self.signs.leaving("revoked")
-        self._faults.revoked()
         self._beginnings.discard(partitions)
         budget_s = self._drain_budget_s()
         self._step(events.RevokeBegan(partitions))

@@ -117,33 +117,8 @@ def test_the_loss_that_comes_with_a_fence_does_not_excuse_it(faults: Faults, clo
 def test_a_member_that_was_given_partitions_again_has_no_excuse(faults: Faults, clock: Clock) -> None:
     faults.lost()
     clock.now += 5
-    faults.assigned([])
-    faults.assigned([("orders", 0)])
+    faults.assigned()
     clock.now += 5
-    assert isinstance(faults.take(FENCE), Fenced)
-
-
-def test_a_fence_before_a_round_answered_our_join_makes_the_connection_anew(
-    faults: Faults, clock: Clock
-) -> None:
-    # Found by chaos, seed 101: the connection went with the join's answer; its repetition fenced the commit under way.
-    faults.revoked()
-    clock.now += 22
-    assert faults.take(FENCE) is None
-    reason = faults.pop_rebuild()
-    assert reason is not None
-    assert "had no answer to our join in a rebalance" in reason
-    faults.forget()
-    assert isinstance(faults.take(FENCE), Fenced)  # The next one is another member's.
-
-
-@pytest.mark.parametrize(("later_s", "ended"), [(0.2, False), (61.0, False), (22.0, True)])
-def test_another_revoke_is_no_excuse(faults: Faults, clock: Clock, later_s: float, ended: bool) -> None:
-    """One that comes with the fence, one long ago, and one whose round ended, be it with nothing."""
-    faults.revoked()
-    if ended:
-        faults.assigned([])
-    clock.now += later_s
     assert isinstance(faults.take(FENCE), Fenced)
 
 
