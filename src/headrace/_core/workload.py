@@ -121,7 +121,8 @@ class Workload:
         if self.capacity.kind != "threads":
             return chunk
         # A chunk may take half as long as what is ready takes all threads: no record waits much longer for it.
-        return max(chunk, min(int(BACKLOG_TARGET_S / self.cost_s), self._backlog // (2 * self.workers)))
+        longest = min(int(BACKLOG_TARGET_S / self.cost_s), CHUNK_RECORDS_MAX)
+        return max(chunk, min(longest, self._backlog // (2 * self.workers)))
 
     def count_backlog(self) -> None:
         """Call it once per step, before chunks are asked for: behind many ready records they may be longer."""

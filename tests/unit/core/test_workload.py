@@ -160,7 +160,15 @@ def test_a_batch_without_room_sets_no_deadline() -> None:
 
 @pytest.mark.parametrize(
     ("each_s", "ready", "records"),
-    [(0.001, 0, 2), (0.001, 40, 5), (0.001, 100, 12), (0.001, 4000, 50), (0.01, 4000, 5), (0.03, 4000, 1)],
+    [
+        (0.001, 0, 2),
+        (0.001, 40, 5),
+        (0.001, 100, 12),
+        (0.001, 4000, 50),
+        (0.01, 4000, 5),
+        (0.03, 4000, 1),
+        (1e-5, 8000, 500),
+    ],
 )
 def test_chunks_grow_behind_a_backlog(each_s: float, ready: int, records: int) -> None:
     """Up to 50 ms, and half of what the backlog takes anyway: then nobody waits much longer for it."""
